@@ -1,0 +1,18 @@
+"""redis-agent: the spine that every service stands on.
+
+The map, in the order to read it:
+
+- `model`      the words: sites, observations, anomalies, failovers, alerts. Frozen values, standard library only.
+- `topics`     the data flow as a table: every topic, its key, who writes it, who reads it, how long it is kept.
+- `wire`       model <-> protobuf, one pair of functions a type. Protobuf stops here and at the gRPC edge.
+- `samples`    the Arrow schema of a batch of samples: names, units, version.
+- `fleet`      the configuration: one file, read once at the door, every fault named with its key and line.
+- `log/`       how records travel: one small Protocol, SQLite for one machine, Kafka for many.
+- `rpc/`       a gRPC server and client as all services use them: health, reflection, keys, TLS.
+- `telemetry`  log lines, traces that cross the topics, and the registry behind `/metrics`.
+- `process`    how a service lives: start, ready, SIGTERM, exit 0 within five seconds.
+- `cli/`       `redis-agent`, the operator's client.
+- `v1/`        generated from `proto/redis_agent/v1`; never edited.
+
+Services (`collector`, `detector`, `controller`, `notifier`, `gateway`) import the spine and never each other.
+"""

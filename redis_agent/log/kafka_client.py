@@ -1,0 +1,233 @@
+"""Apache Kafka through confluent-kafka: settings, errors and topics. Blocking; `kafka` runs it on threads of its own."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from redis_agent.errors import AgentError, Fenced, LogUnavailable, Rebalanced, RecordTooLarge
+from redis_agent.log import MAX_RECORD_BYTES, Delivered, Outgoing
+from redis_agent.log.balance import Slot
+from redis_agent.topics import Topic, TopicName, partition_of
+
+logger = logging.getLogger(__name__)
+R = TypeVar("R")
+
+# Room for a record's key, headers and framing beside its value.
+_WIRE_BYTES = MAX_RECORD_BYTES + 1024 * 1024
+
+_FENCED = frozenset(
+    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID}
+)
+_MOVED = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError._ASSIGNMENT_LOST,
+        KafkaError._STATE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """How to reach the brokers. `security` is in librdkafka's property names (`security.protocol`, `sasl.username`, …).
+
+    `group_protocol` is `classic` (cooperative-sticky; any broker) or `consumer` (KIP-848; brokers from 4.0 on).
+    """
+
+    bootstrap_servers: str
+    security: Mapping[str, str] = field(default_factory=dict)
+    replication_factor: int = 1
+    group_protocol: str = "classic"
+    session_seconds: float = 6.0
+    patience_seconds: float = 10.0
+
+    def common(self) -> dict[str, Any]:
+        """Properties that every client has."""
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": "redis-agent",
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,
+            "retry.backoff.ms": 10,
+            "socket.keepalive.enable": True,
+            "error_cb": _say,
+            "logger": _LIBRDKAFKA,
+            **self.security,
+        }
+
+    def producer(self, name: str | None) -> dict[str, Any]:
+        """Properties of an idempotent producer; transactional when named."""
+        patience = int(self.patience_seconds * 1000)
+        properties = self.common() | {
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 0,
+            "compression.type": "zstd",
+            "message.max.bytes": _WIRE_BYTES,
+            "message.timeout.ms": patience,
+        }
+        if name is not None:
+            properties |= {"transactional.id": f"redis-agent.{name}", "transaction.timeout.ms": max(patience, 30_000)}
+        return properties
+
+    def consumer(self, group: str) -> dict[str, Any]:
+        """Properties of a consumer that sees committed records only and commits nothing by itself."""
+        return self.common() | {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": _WIRE_BYTES,
+            "fetch.max.bytes": 2 * _WIRE_BYTES,
+            "receive.message.max.bytes": 3 * _WIRE_BYTES,
+            "queued.max.messages.kbytes": 64 * 1024,
+            "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 50,
+            "topic.metadata.refresh.interval.ms": 10_000,
+        }
+
+    def member(self, group: str) -> dict[str, Any]:
+        """Properties of a member of a group."""
+        properties = self.consumer(f"redis-agent.{group}") | {"group.protocol": self.group_protocol}
+        if self.group_protocol == "classic":
+            properties |= {
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": int(self.session_seconds * 1000),
+                "heartbeat.interval.ms": int(self.session_seconds * 1000 / 3),
+            }
+        return properties
+
+
+_LIBRDKAFKA = logging.getLogger("librdkafka")
+
+
+def _say(error: KafkaError) -> None:
+    _LIBRDKAFKA.warning("kafka: %s", error.str())
+
+
+def translate(error: KafkaError, doing: str) -> AgentError:
+    """A Kafka error as ours."""
+    text = f"kafka: {doing}: {error.str()}"
+    if error.code() in _FENCED:
+        return Fenced(text + " (a newer process took this name over)")
+    if error.code() in _MOVED:
+        return Rebalanced(text)
+    if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._MSG_TIMED_OUT) and "size" in error.str().lower():
+        return RecordTooLarge(text)
+    return LogUnavailable(text)
+
+
+def attempt(doing: str, call: Callable[..., R], *args: Any) -> R:
+    """Call Kafka; its errors as ours."""
+    try:
+        return call(*args)
+    except KafkaException as fault:
+        raise translate(fault.args[0], doing) from fault
+
+
+def measure(records: Sequence[Outgoing]) -> None:
+    """Raises RecordTooLarge before anything is sent."""
+    for record in records:
+        if len(record.value) > MAX_RECORD_BYTES:
+            raise RecordTooLarge(
+                f"a record of {len(record.value)} bytes for {record.topic.name} exceeds the limit of"
+                f" {MAX_RECORD_BYTES} bytes"
+            )
+
+
+class Partitions:
+    """How many partitions each topic has, asked of the brokers once."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin: AdminClient | None = None
+        self._counts: dict[str, int] = {}
+
+    def prepare(self, topics: Sequence[Topic]) -> None:
+        """Create the topics that don't exist. Raises LogUnavailable."""
+        known = self._listed()
+        missing = [topic for topic in topics if topic.name not in known]
+        if not missing:
+            return
+        for name, future in self._client().create_topics([self._declared(topic) for topic in missing]).items():
+            try:
+                future.result(self._settings.patience_seconds)
+            except KafkaException as fault:
+                if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise translate(fault.args[0], f"creating topic {name}") from fault
+            except TimeoutError:
+                raise LogUnavailable(f"kafka: creating topic {name}: no answer") from None
+
+    def count(self, topic: Topic) -> int:
+        """Partitions of the topic. Raises LogUnavailable when it doesn't exist yet."""
+        if topic.name not in self._counts:
+            self._counts.update(self._listed())
+        if topic.name not in self._counts:
+            raise LogUnavailable(f"kafka: topic {topic.name} doesn't exist yet")
+        return self._counts[topic.name]
+
+    def of(self, record: Outgoing) -> int:
+        """The partition that the record goes to."""
+        return partition_of(record.key if record.spread is None else record.spread, self.count(record.topic))
+
+    def slots(self, topics: Sequence[Topic]) -> list[Slot]:
+        """Every partition of the topics."""
+        return [(topic.name, p) for topic in topics for p in range(self.count(topic))]
+
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient(self._settings.common())
+        return self._admin
+
+    def _listed(self) -> dict[str, int]:
+        listed = attempt("listing topics", self._client().list_topics, None, self._settings.patience_seconds)
+        return {name: len(topic.partitions) for name, topic in listed.topics.items() if topic.error is None}
+
+    def _declared(self, topic: Topic) -> NewTopic:
+        return NewTopic(
+            topic.name,
+            topic.partitions,
+            self._settings.replication_factor,
+            config={
+                "retention.ms": str(int(topic.kept.total_seconds() * 1000)),
+                "cleanup.policy": "compact,delete" if topic.compacted else "delete",
+                "max.message.bytes": str(_WIRE_BYTES),
+            },
+        )
+
+
+def delivered(message: Message) -> Delivered:
+    """A Kafka message as ours."""
+    _, millis = message.timestamp()
+    (topic, partition), offset = place(message)
+    headers: Any = message.headers() or ()
+    return Delivered(
+        topic=TopicName(topic),
+        partition=partition,
+        offset=offset,
+        at=datetime.fromtimestamp(millis / 1000, UTC),
+        key=_text(message.key()),
+        value=message.value() or b"",
+        headers=tuple((name, value or b"") for name, value in headers),
+    )
+
+
+def place(message: Message) -> tuple[Slot, int]:
+    """Where a message that was read stands: its partition and its offset."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    if topic is None or partition is None or offset is None:
+        raise LogUnavailable("kafka: a message without a place")
+    return (topic, partition), offset
+
+
+def _text(key: bytes | str | None) -> str:
+    return key.decode(errors="replace") if isinstance(key, bytes) else key or ""

@@ -1,0 +1,36 @@
+"""One named thread behind which a blocking library lives, seen from asyncio."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Lane:
+    """Runs calls one after the other on a thread of its own; the event loop waits without blocking."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `call` on the thread and give what it gives or raises.
+
+        A cancelled caller still waits for the call to end: the thread owns its state, and nothing may be left half done.
+        """
+        future = self._pool.submit(call, *args, **kwargs)
+        waiter = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.wait([waiter])
+                if not waiter.cancelled():
+                    waiter.exception()  # seen; the caller is gone
+            raise
+
+    def close(self) -> None:
+        """End the thread after the call in progress. Safe twice."""
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,1 @@
+"""Generated protobuf and gRPC code. Made by `make proto`; do not edit."""
