@@ -1,0 +1,69 @@
+"""INFO text -> what we keep of it. The text is `field:value` lines under `# Section` headings, UTF-8, CRLF."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis_agent.model import Replication, Role
+from redis_agent.samples import METRICS
+
+_NUMERIC = tuple((metric.name, metric.info, metric.factor) for metric in METRICS if metric.info)
+_ROLES = {"master": Role.PRIMARY, "slave": Role.REPLICA}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What one INFO said: identity, role, replication as a replica sees it, and the metrics (None: not given)."""
+
+    run_id: str | None
+    role: Role
+    replication: Replication | None
+    metrics: Mapping[str, float | None]
+
+
+def parse(text: bytes) -> Info:
+    """Read an INFO reply. Fields that are missing or not numbers are None; unknown fields are ignored."""
+    fields = _fields(text)
+    metrics = {name: _number(fields.get(info), factor) for name, info, factor in _NUMERIC}
+    metrics["keys"] = _keys(fields)
+    role = _ROLES.get(fields.get("role", ""), Role.UNKNOWN)
+    return Info(fields.get("run_id"), role, _replication(fields) if role is Role.REPLICA else None, metrics)
+
+
+def _fields(text: bytes) -> dict[str, str]:
+    fields = {}
+    for line in text.decode("utf-8", "replace").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name] = value
+    return fields
+
+
+def _number(value: str | None, factor: float) -> float | None:
+    if value is None:
+        return None
+    try:
+        return float(value) * factor
+    except ValueError:
+        return None
+
+
+def _keys(fields: Mapping[str, str]) -> float | None:
+    # `db0:keys=5,expires=0,avg_ttl=0`; a database without keys has no line, so no lines in a Keyspace section mean zero.
+    if "total_commands_processed" not in fields:
+        return None
+    total = 0.0
+    for name, value in fields.items():
+        if name.startswith("db") and name[2:].isdigit():
+            count = value.partition(",")[0].removeprefix("keys=")
+            total += float(count) if count.isdigit() else 0.0
+    return total
+
+
+def _replication(fields: Mapping[str, str]) -> Replication:
+    return Replication(
+        link_up=fields.get("master_link_status") == "up",
+        last_io_seconds=int(_number(fields.get("master_last_io_seconds_ago"), 1) or 0)
+        if "master_last_io_seconds_ago" in fields
+        else -1,
+        offset=int(_number(fields.get("slave_repl_offset"), 1) or 0),
+    )

@@ -1,0 +1,1 @@
+"""One file per outside system: Redis's protocol, the log, the gRPC surface."""

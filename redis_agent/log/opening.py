@@ -1,0 +1,50 @@
+"""The log that the configuration names, opened with patience."""
+
+import asyncio
+import logging
+
+from redis_agent.errors import LogUnavailable
+from redis_agent.fleet import LogSection
+from redis_agent.log import Log
+from redis_agent.log.embedded import EmbeddedLog
+
+logger = logging.getLogger(__name__)
+_RETRY_SECONDS = 1.0
+
+
+def log_of(section: LogSection) -> Log:
+    """The configured log; nothing is contacted yet."""
+    if section.kafka is not None:
+        # Imported here: librdkafka costs 20 MB that the embedded log shouldn't pay.
+        from redis_agent.log.kafka import KafkaLog
+        from redis_agent.log.kafka_client import KafkaSettings
+
+        kafka = section.kafka
+        return KafkaLog(
+            KafkaSettings(
+                bootstrap_servers=kafka.bootstrap_servers,
+                security=kafka.security.properties(),
+                replication_factor=kafka.replication_factor,
+                group_protocol=kafka.group_protocol,
+            )
+        )
+    if section.embedded is None:
+        raise LogUnavailable("no log configured")
+    return EmbeddedLog(section.embedded.path)
+
+
+async def wait_for(log: Log) -> None:
+    """Return once the log answers and its topics exist; says so while it waits."""
+    said = ""
+    while True:
+        try:
+            await log.prepare()
+        except LogUnavailable as fault:
+            if str(fault) != said:
+                said = str(fault)
+                logger.warning("waiting for the log: %s", fault)
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            if said:
+                logger.warning("the log answers again")
+            return

@@ -1,0 +1,145 @@
+"""How a service lives: read the configuration, listen, wait for the log, work, and on SIGTERM end within five seconds.
+
+Order of start: configuration, telemetry, gRPC (NOT_SERVING), log, SERVING. Order of stop: NOT_SERVING, the loop ends and
+commits, log, telemetry. Exit codes: 0 asked to stop, 1 it failed, 2 configuration.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from redis_agent import telemetry as telemetry_module
+from redis_agent.errors import AgentError, ConfigurationError
+from redis_agent.fleet import Fleet
+from redis_agent.fleet_file import load_for
+from redis_agent.log import Log
+from redis_agent.log.opening import log_of, wait_for
+from redis_agent.model import Origin
+from redis_agent.rpc.server import Server
+from redis_agent.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+_STOP_WITHIN_SECONDS = 4.0
+_GRACE_SECONDS = 0.5
+
+
+class Origins:
+    """Gives every record of this process its identity: a source that changes at each start, and a running number."""
+
+    def __init__(self, service: str) -> None:
+        self.source = f"{service}@{socket.gethostname()}/{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._sequence = 0
+
+    def next(self) -> Origin:
+        """The next identity."""
+        self._sequence += 1
+        return Origin(self.source, self._sequence)
+
+
+class Life:
+    """What a service's main is given: the configuration, the log, telemetry, and when to be ready and to stop."""
+
+    def __init__(self, service: str, fleet: Fleet, telemetry: Telemetry) -> None:
+        self.service = service
+        self.fleet = fleet
+        self.telemetry = telemetry
+        self.origins = Origins(service)
+        self._server: Server | None = None
+
+    def listen_with(self, server: Server) -> None:
+        """Serve this gRPC server for the life of the process."""
+        self._server = server
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[Log]:
+        """The log, once it answers; closed at the end."""
+        log = log_of(self.fleet.log)
+        try:
+            await wait_for(log)
+            yield log
+        finally:
+            await log.close()
+
+    async def ready(self) -> None:
+        """SERVING from here on."""
+        if self._server is not None:
+            await self._server.ready()
+        logger.info("ready")
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """Listen, work until done or cancelled, stop listening."""
+        telemetry_module.serve_metrics(self.telemetry, self.fleet.telemetry.metrics_port(self.service))
+        if self._server is not None:
+            await self._server.start(self.fleet.grpc.port(self.service))
+        task = asyncio.ensure_future(work)
+        try:
+            await task
+        finally:
+            task.cancel()
+            if self._server is not None:
+                await self._server.stop(_GRACE_SECONDS)
+            self.telemetry.close()
+
+
+Main = Callable[[Life], Awaitable[None]]
+
+
+def run(service: str, main: Main) -> int:
+    """Live as that service; the exit code."""
+    parser = argparse.ArgumentParser(prog=f"python -m {service}")
+    parser.add_argument("--config", type=Path, required=True, help="the fleet's file")
+    arguments = parser.parse_args()
+    try:
+        fleet = load_for(service, arguments.config)
+        telemetry_module.configure_logging(service, fleet.telemetry)
+        return asyncio.run(_live(Life(service, fleet, telemetry_module.build(service, fleet.telemetry)), main))
+    except ConfigurationError as fault:
+        for line in fault.faults:
+            print(line, file=sys.stderr)  # noqa: T201 - the command's answer
+        return 2
+
+
+async def _live(life: Life, main: Main) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(main(life))
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    waiting = asyncio.ensure_future(asked.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not asked.is_set():
+        return _ended(life.service, task)
+    logger.info("stopping")
+    task.cancel()
+    _, late = await asyncio.wait({task}, timeout=_STOP_WITHIN_SECONDS)
+    if late:
+        logger.error("did not stop within %.0f s; leaving", _STOP_WITHIN_SECONDS)
+        os._exit(1)
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        logger.error("failed while stopping: %s", fault)
+        return 1
+    return 0
+
+
+def _ended(service: str, task: "asyncio.Future[None]") -> int:
+    fault = task.exception()
+    if fault is None:
+        return 0
+    if isinstance(fault, BaseExceptionGroup):
+        known, other = fault.split(AgentError)
+        fault = known.exceptions[0] if known is not None and other is None else fault
+    if isinstance(fault, ConfigurationError):
+        raise fault
+    if isinstance(fault, AgentError):
+        logger.error("%s ends: %s", service, fault)
+        return 1
+    raise fault

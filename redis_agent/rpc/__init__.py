@@ -1,0 +1,1 @@
+"""gRPC as every service serves and calls it: health, reflection, keys, TLS, deadlines."""
