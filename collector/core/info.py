@@ -60,10 +60,17 @@ def _keys(fields: Mapping[str, str]) -> float | None:
 
 
 def _replication(fields: Mapping[str, str]) -> Replication:
+    # While the link is down Redis gives -1 as the last contact, and how long the link has been down instead.
+    last_io = _whole(fields.get("master_last_io_seconds_ago"))
+    if last_io < 0:
+        last_io = _whole(fields.get("master_link_down_since_seconds"))
     return Replication(
         link_up=fields.get("master_link_status") == "up",
-        last_io_seconds=int(_number(fields.get("master_last_io_seconds_ago"), 1) or 0)
-        if "master_last_io_seconds_ago" in fields
-        else -1,
-        offset=int(_number(fields.get("slave_repl_offset"), 1) or 0),
+        last_io_seconds=last_io,
+        offset=max(0, _whole(fields.get("slave_repl_offset"))),
     )
+
+
+def _whole(value: str | None) -> int:
+    number = _number(value, 1)
+    return -1 if number is None else int(number)

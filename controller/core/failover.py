@@ -1,0 +1,144 @@
+"""A failover's life, one step at a time.
+
+    (AWAITING_APPROVAL) ▶ FENCING ▶ PROMOTING ▶ REDIRECTING ▶ PROPAGATING ▶ VERIFYING ▶ DONE
+                             └──────────┴▶ ABORTED             └──────┴──────────┴▶ FAILED
+
+Every stage has one action, and an outcome moves it on. Actions are repeatable: each first looks whether its effect is
+there already, so a successor that finds an intent without an outcome does the action again. Until the target is primary
+there is a way back; from the promotion on there is only the way to the end, as in Sentinel: REDIRECTING gives up only
+when somebody else moved the record, never because time passed.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from controller.core.policy import Policy
+from redis_agent.model import FailoverId, Fence, Kind, Phase, Plan, Stage
+
+
+class Effect(Enum):
+    """What was seen of an action's effect."""
+
+    SEEN = "seen"
+    NOT_YET = "not yet"
+    IMPOSSIBLE = "impossible"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An action's effect, in words, and the provider's id of a DNS change."""
+
+    effect: Effect
+    detail: str
+    change_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """One failover as its journal tells it. `since`: when the stage was entered. `seen_at`: when the fault was first seen."""
+
+    id: FailoverId
+    plan: Plan
+    stage: Stage
+    since: datetime
+    decided_at: datetime
+    seen_at: datetime
+    reason: str
+    actor: str
+    fence: Fence = Fence.NOT_TRIED
+    change_id: str = ""
+    phases: tuple[Phase, ...] = ()
+    ended_at: datetime | None = None
+    traceparent: str = ""
+
+    @property
+    def needs_unfencing(self) -> bool:
+        """It went back before the promotion, and the source still refuses writes."""
+        return self.stage is Stage.ABORTED and self.fence is Fence.REFUSES_WRITES
+
+
+# What each stage is called once its effect was seen, in the phases that people read.
+PHASES = {
+    Stage.FENCING: "fenced",
+    Stage.PROMOTING: "promoted",
+    Stage.REDIRECTING: "accepted",
+    Stage.PROPAGATING: "authoritative",
+    Stage.VERIFYING: "verified",
+}
+STEPS = tuple(PHASES)
+
+
+def advance(failover: Failover, outcome: Outcome, policy: Policy, now: datetime) -> Failover:
+    """The failover after that outcome; the same value when it must wait. Raises ValueError outside a step."""
+    if failover.stage not in STEPS:
+        raise ValueError(f"{failover.id} is {failover.stage.value}: no outcome is expected")
+    if outcome.effect is Effect.SEEN:
+        return _onward(failover, outcome, now)
+    late = now - failover.since >= _patience(failover, policy)
+    if outcome.effect is Effect.NOT_YET and not late:
+        return failover
+    return _GIVING_UP[failover.stage](failover, outcome, now)
+
+
+def _onward(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+    moved = replace(
+        failover,
+        stage=_after(failover),
+        since=now,
+        phases=(*failover.phases, Phase(PHASES[failover.stage], _seconds(failover, now))),
+        change_id=outcome.change_id or failover.change_id,
+        fence=Fence.REFUSES_WRITES if failover.stage is Stage.FENCING else failover.fence,
+    )
+    return replace(moved, ended_at=now, reason=outcome.detail) if moved.stage.ended else moved
+
+
+def _after(failover: Failover) -> Stage:
+    if failover.stage is Stage.FENCING and not failover.plan.promote:
+        return Stage.REDIRECTING
+    if failover.stage is Stage.VERIFYING:
+        return Stage.DONE
+    return STEPS[STEPS.index(failover.stage) + 1]
+
+
+def _patience(failover: Failover, policy: Policy) -> timedelta:
+    emergency_fence = failover.stage is Stage.FENCING and failover.plan.kind is Kind.EMERGENCY
+    return policy.fence if emergency_fence else policy.step
+
+
+def _unfenced(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+    """A dead site can't be fenced and need not be; a planned move without a fence would lose writes."""
+    if failover.plan.kind is Kind.PLANNED:
+        return _ended(failover, Stage.ABORTED, f"the source could not be fenced: {outcome.detail}", now)
+    return replace(_onward(failover, outcome, now), fence=Fence.UNREACHABLE)
+
+
+def _aborted(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+    return _ended(failover, Stage.ABORTED, f"the target was not promoted: {outcome.detail}", now)
+
+
+def _keeps_on(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+    if outcome.effect is Effect.IMPOSSIBLE:
+        return _ended(failover, Stage.FAILED, f"the record was not moved: {outcome.detail}", now)
+    return failover
+
+
+def _failed(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+    return _ended(failover, Stage.FAILED, f"moved, but not seen to work: {outcome.detail}", now)
+
+
+_GIVING_UP = {
+    Stage.FENCING: _unfenced,
+    Stage.PROMOTING: _aborted,
+    Stage.REDIRECTING: _keeps_on,
+    Stage.PROPAGATING: _failed,
+    Stage.VERIFYING: _failed,
+}
+
+
+def _ended(failover: Failover, stage: Stage, reason: str, now: datetime) -> Failover:
+    return replace(failover, stage=stage, since=now, ended_at=now, reason=reason)
+
+
+def _seconds(failover: Failover, now: datetime) -> float:
+    return max(0.0, (now - failover.seen_at).total_seconds())

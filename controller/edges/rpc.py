@@ -1,0 +1,237 @@
+"""FailoverService: requests -> the service's state -> replies. Policy's refusals are FAILED_PRECONDITION, all of them."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+
+from controller.core.failover import Failover
+from controller.core.policy import Go, InstanceView, Refusal
+from controller.edges.journal import JournalLog
+from controller.settings import Instance, Settings
+from redis_agent import pause
+from redis_agent.errors import AgentError, NotFound, Refused
+from redis_agent.model import Datacenter, FailoverId, InstanceId, Kind
+from redis_agent.rpc.channel import abort
+from redis_agent.v1 import failover_pb2, observation_pb2
+from redis_agent.v1 import failover_service_pb2 as pb
+from redis_agent.v1 import failover_service_pb2_grpc as pb_grpc
+from redis_agent.wire import enum_from, enum_to, failover_event_to, instant_to, plan_to, vote_to
+
+NAME = "redis_agent.v1.FailoverService"
+Context = grpc.aio.ServicerContext[Any, Any]
+_LISTED = 50
+_LISTED_AT_MOST = 500
+
+
+class Fleet(Protocol):
+    """What the servicer needs of the service."""
+
+    settings: Settings
+    journal: JournalLog
+    refusals: dict[InstanceId, tuple[str, ...]]
+
+    def instance(self, instance_id: str) -> Instance:
+        """By id; raises NotFound."""
+
+    def view(self, instance: Instance, now: datetime, apart_from: FailoverId | None = None) -> InstanceView:
+        """As it stands."""
+
+    async def plan(self, instance: Instance, target: Datacenter, kind: Kind) -> Go | Refusal:
+        """What would be done."""
+
+    async def order(self, instance: Instance, target: Datacenter, kind: Kind, reason: str, actor: str) -> FailoverId:
+        """Begin it."""
+
+    async def approve(self, failover_id: FailoverId, actor: str, comment: str) -> None:
+        """Let it go on."""
+
+
+class Servicer(pb_grpc.FailoverServiceServicer):
+    """Serves the whole fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._ordered: dict[str, FailoverId] = {}
+
+    async def GetFleetStatus(self, request: pb.GetFleetStatusRequest, context: Context) -> pb.GetFleetStatusResponse:
+        """Every instance."""
+        statuses = [self._status(instance) for instance in self._fleet.settings.instances.values()]
+        return pb.GetFleetStatusResponse(instances=statuses)
+
+    async def GetInstanceStatus(
+        self, request: pb.GetInstanceStatusRequest, context: Context
+    ) -> pb.GetInstanceStatusResponse:
+        """One instance."""
+        try:
+            return pb.GetInstanceStatusResponse(status=self._status(self._fleet.instance(request.instance)))
+        except AgentError as fault:
+            return await _refuse(context, fault)
+
+    async def PlanFailover(self, request: pb.PlanFailoverRequest, context: Context) -> pb.PlanFailoverResponse:
+        """The plan and what speaks against it."""
+        try:
+            instance = self._fleet.instance(request.instance)
+            verdict = await self._fleet.plan(instance, Datacenter(request.target), _kind(request.kind))
+        except AgentError as fault:
+            return await _refuse(context, fault)
+        if isinstance(verdict, Refusal):
+            return pb.PlanFailoverResponse(refusals=verdict.reasons)
+        return pb.PlanFailoverResponse(plan=plan_to(verdict.plan))
+
+    async def ExecuteFailover(self, request: pb.ExecuteFailoverRequest, context: Context) -> pb.ExecuteFailoverResponse:
+        """Begin a failover; the same request_id gives the one that it began before."""
+        known = self._ordered.get(request.request_id)
+        try:
+            if known is None:
+                known = await self._fleet.order(
+                    self._fleet.instance(request.instance),
+                    Datacenter(request.target),
+                    _kind(request.kind),
+                    request.reason or "ordered by an operator",
+                    request.actor or "operator",
+                )
+        except AgentError as fault:
+            return await _refuse(context, fault)
+        if request.request_id:
+            self._ordered[request.request_id] = known
+        return pb.ExecuteFailoverResponse(failover=self._failover(known))
+
+    async def ApproveFailover(self, request: pb.ApproveFailoverRequest, context: Context) -> pb.ApproveFailoverResponse:
+        """Let a waiting failover go on."""
+        try:
+            await self._fleet.approve(FailoverId(request.id), request.actor or "operator", request.comment)
+        except AgentError as fault:
+            return await _refuse(context, fault)
+        return pb.ApproveFailoverResponse(failover=self._failover(FailoverId(request.id)))
+
+    async def GetFailover(self, request: pb.GetFailoverRequest, context: Context) -> pb.GetFailoverResponse:
+        """One failover with its journal."""
+        if FailoverId(request.id) not in self._fleet.journal.journal.events:
+            return await _refuse(context, NotFound(f"no failover {request.id!r}"))
+        return pb.GetFailoverResponse(failover=self._failover(FailoverId(request.id)))
+
+    async def ListFailovers(self, request: pb.ListFailoversRequest, context: Context) -> pb.ListFailoversResponse:
+        """Newest first, decisions not to act among them."""
+        journal = self._fleet.journal.journal
+        wanted = [
+            (events[0].at, failover)
+            for failover, events in journal.events.items()
+            if not request.instance or events[0].instance == request.instance
+        ]
+        size = min(request.page_size or _LISTED, _LISTED_AT_MOST)
+        newest = sorted(wanted, key=lambda pair: pair[0], reverse=True)[:size]
+        return pb.ListFailoversResponse(failovers=[self._failover(failover) for _, failover in newest])
+
+    async def WatchFailovers(
+        self, request: pb.WatchFailoversRequest, context: Context
+    ) -> AsyncIterator[pb.WatchFailoversResponse]:
+        """Every journal entry from now on."""
+        async with self._fleet.journal.watch() as events:
+            while True:
+                event = await events.get()
+                if not request.instance or event.instance == request.instance:
+                    yield pb.WatchFailoversResponse(event=failover_event_to(event))
+
+    async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
+        """Set the kill switch."""
+        try:
+            if request.instance:
+                self._fleet.instance(request.instance)
+            pause.pause(self._pause_dir, request.instance or None, request.reason or "no reason given")
+        except AgentError as fault:
+            return await _refuse(context, fault)
+        except OSError as fault:
+            return await _refuse(context, Refused([f"the pause switch can't be written: {fault.strerror}"]))
+        return pb.PauseResponse()
+
+    async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
+        """Release the kill switch."""
+        try:
+            pause.resume(self._pause_dir, request.instance or None)
+        except OSError as fault:
+            return await _refuse(context, Refused([f"the pause switch can't be released: {fault.strerror}"]))
+        return pb.ResumeResponse()
+
+    @property
+    def _pause_dir(self) -> Path:
+        return self._fleet.settings.pause_dir
+
+    def _status(self, instance: Instance) -> pb.InstanceStatus:
+        view = self._fleet.view(instance, datetime.now(UTC))
+        status = pb.InstanceStatus(
+            instance=instance.id,
+            record=instance.dns.record if instance.dns else "",
+            active_datacenter=view.active or "",
+            mode=instance.policy.mode.value,
+            refusals=self._fleet.refusals.get(instance.id, ()),
+            paused=view.paused is not None,
+            pause_reason=view.paused or "",
+            sites=[_site(view, dc) for dc in instance.values],
+        )
+        newest = self._fleet.journal.journal.newest(instance.id)
+        if newest is not None:
+            status.failover.CopyFrom(self._failover(newest.id))
+        return status
+
+    def _failover(self, failover_id: FailoverId) -> pb.Failover:
+        events = self._fleet.journal.journal.events.get(failover_id, ())
+        failover = self._fleet.journal.journal.failovers.get(failover_id)
+        if failover is None:
+            first = events[0]
+            return pb.Failover(
+                id=failover_id,
+                instance=first.instance,
+                stage=enum_to(failover_pb2.Stage, first.stage),
+                reason=first.reason,
+                actor=first.actor,
+                decided_at=instant_to(first.at),
+                ended_at=instant_to(first.at),
+                events=[failover_event_to(event) for event in events],
+            )
+        reply = _told(failover)
+        reply.events.extend(failover_event_to(event) for event in events)
+        return reply
+
+
+def _told(failover: Failover) -> pb.Failover:
+    reply = pb.Failover(
+        id=failover.id,
+        instance=failover.plan.instance,
+        stage=enum_to(failover_pb2.Stage, failover.stage),
+        plan=plan_to(failover.plan),
+        reason=failover.reason,
+        actor=failover.actor,
+        decided_at=instant_to(failover.decided_at),
+        fence=enum_to(failover_pb2.Fence, failover.fence),
+        phases=[failover_pb2.Phase(name=phase.name, seconds=phase.seconds) for phase in failover.phases],
+    )
+    if failover.ended_at is not None:
+        reply.ended_at.CopyFrom(instant_to(failover.ended_at))
+    return reply
+
+
+def _site(view: InstanceView, dc: Datacenter) -> pb.SiteStatus:
+    state = view.health[dc]
+    status = pb.SiteStatus(
+        datacenter=dc,
+        health=enum_to(pb.SiteHealth, state.health),
+        since=instant_to(state.since),
+        active=view.active == dc,
+        votes=[vote_to(vote) for vote in view.tallies[dc].votes],
+    )
+    if dc in view.freshest:
+        status.role = enum_to(observation_pb2.Role, view.freshest[dc].role)
+    return status
+
+
+def _kind(number: int) -> Kind:
+    if number == failover_pb2.FAILOVER_KIND_UNSPECIFIED:
+        return Kind.EMERGENCY
+    return enum_from(failover_pb2.FailoverKind, number, Kind)
+
+
+async def _refuse(context: Context, fault: AgentError) -> Any:
+    await abort(context, fault)
