@@ -202,7 +202,7 @@ class FailoverSection(Section):
     confirm_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     cooldown_seconds: Annotated[float, Field(ge=0, le=86_400 * 7)] = 3600.0
     vote_max_age_seconds: Seconds = 5.0
-    fence_seconds: Seconds = 1.0
+    fence_seconds: Seconds = 0.5
     step_seconds: Annotated[
         float, Field(gt=0, le=3600, description="how long a step may take before it is given up")
     ] = 60.0

@@ -29,6 +29,8 @@ from redis_agent.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 _STOP_WITHIN_SECONDS = 4.0
 _GRACE_SECONDS = 0.5
+_PARENT_CHECK_SECONDS = 1.0
+PARENT = "REDIS_AGENT_PARENT"  # process id of the supervisor that started this process, if one did
 
 
 class Origins:
@@ -114,8 +116,10 @@ async def _live(life: Life, main: Main) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     waiting = asyncio.ensure_future(asked.wait())
+    orphaned = asyncio.ensure_future(_outlive_no_parent(asked))
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
+    orphaned.cancel()
     if not asked.is_set():
         return _ended(life.service, task)
     logger.info("stopping")
@@ -128,6 +132,17 @@ async def _live(life: Life, main: Main) -> int:
         logger.error("failed while stopping: %s", fault)
         return 1
     return 0
+
+
+async def _outlive_no_parent(asked: asyncio.Event) -> None:
+    """A service that a supervisor started ends with it, however the supervisor died."""
+    parent = os.environ.get(PARENT)
+    while parent is not None:
+        await asyncio.sleep(_PARENT_CHECK_SECONDS)
+        if os.getppid() != int(parent):
+            logger.warning("the supervisor is gone")
+            asked.set()
+            return
 
 
 def _ended(service: str, task: "asyncio.Future[None]") -> int:

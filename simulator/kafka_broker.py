@@ -179,6 +179,10 @@ transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=3
 group.initial.rebalance.delay.ms=0
+group.consumer.session.timeout.ms=6000
+group.consumer.min.session.timeout.ms=6000
+group.consumer.heartbeat.interval.ms=1000
+group.consumer.min.heartbeat.interval.ms=1000
 message.max.bytes=20971520
 replica.fetch.max.bytes=20971520
 broker.session.timeout.ms=3000
@@ -347,7 +351,8 @@ class KafkaCluster:
         path = self._directory / "cluster.json"
         if not path.is_file():
             self._directory.mkdir(parents=True, exist_ok=True)
-            new_id = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+            # Never a dash in front: Kafka's command line would take it for an option.
+            new_id = "k" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:].rstrip("=")
             path.write_text(json.dumps({"id": new_id, "nodes": len(self._nodes)}))
         cluster = json.loads(path.read_text())
         if cluster["nodes"] != len(self._nodes):

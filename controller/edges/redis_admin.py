@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from controller.core.failover import Effect, Outcome
 
 R = TypeVar("R")
-_TIMEOUT_SECONDS = 1.0
+_TIMEOUT_SECONDS = 0.5
 _CATCH_UP_SECONDS = 10.0
 # More replicas than anybody has: a primary that needs so many refuses every write with NOREPLICAS, loses nothing,
 # and can be given back by setting it to what it was. Redis: replication, "allow writes only with N attached replicas".

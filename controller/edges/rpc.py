@@ -68,7 +68,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         try:
             return pb.GetInstanceStatusResponse(status=self._status(self._fleet.instance(request.instance)))
         except AgentError as fault:
-            return await _refuse(context, fault)
+            await abort(context, fault)
 
     async def PlanFailover(self, request: pb.PlanFailoverRequest, context: Context) -> pb.PlanFailoverResponse:
         """The plan and what speaks against it."""
@@ -76,7 +76,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
             instance = self._fleet.instance(request.instance)
             verdict = await self._fleet.plan(instance, Datacenter(request.target), _kind(request.kind))
         except AgentError as fault:
-            return await _refuse(context, fault)
+            await abort(context, fault)
         if isinstance(verdict, Refusal):
             return pb.PlanFailoverResponse(refusals=verdict.reasons)
         return pb.PlanFailoverResponse(plan=plan_to(verdict.plan))
@@ -94,7 +94,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
                     request.actor or "operator",
                 )
         except AgentError as fault:
-            return await _refuse(context, fault)
+            await abort(context, fault)
         if request.request_id:
             self._ordered[request.request_id] = known
         return pb.ExecuteFailoverResponse(failover=self._failover(known))
@@ -104,13 +104,13 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         try:
             await self._fleet.approve(FailoverId(request.id), request.actor or "operator", request.comment)
         except AgentError as fault:
-            return await _refuse(context, fault)
+            await abort(context, fault)
         return pb.ApproveFailoverResponse(failover=self._failover(FailoverId(request.id)))
 
     async def GetFailover(self, request: pb.GetFailoverRequest, context: Context) -> pb.GetFailoverResponse:
         """One failover with its journal."""
         if FailoverId(request.id) not in self._fleet.journal.journal.events:
-            return await _refuse(context, NotFound(f"no failover {request.id!r}"))
+            await abort(context, NotFound(f"no failover {request.id!r}"))
         return pb.GetFailoverResponse(failover=self._failover(FailoverId(request.id)))
 
     async def ListFailovers(self, request: pb.ListFailoversRequest, context: Context) -> pb.ListFailoversResponse:
@@ -142,9 +142,9 @@ class Servicer(pb_grpc.FailoverServiceServicer):
                 self._fleet.instance(request.instance)
             pause.pause(self._pause_dir, request.instance or None, request.reason or "no reason given")
         except AgentError as fault:
-            return await _refuse(context, fault)
+            await abort(context, fault)
         except OSError as fault:
-            return await _refuse(context, Refused([f"the pause switch can't be written: {fault.strerror}"]))
+            await abort(context, Refused([f"the pause switch can't be written: {fault.strerror}"]))
         return pb.PauseResponse()
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
@@ -152,7 +152,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         try:
             pause.resume(self._pause_dir, request.instance or None)
         except OSError as fault:
-            return await _refuse(context, Refused([f"the pause switch can't be released: {fault.strerror}"]))
+            await abort(context, Refused([f"the pause switch can't be released: {fault.strerror}"]))
         return pb.ResumeResponse()
 
     @property
@@ -232,6 +232,3 @@ def _kind(number: int) -> Kind:
         return Kind.EMERGENCY
     return enum_from(failover_pb2.FailoverKind, number, Kind)
 
-
-async def _refuse(context: Context, fault: AgentError) -> Any:
-    await abort(context, fault)

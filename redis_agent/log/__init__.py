@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from redis_agent.topics import Topic, TopicName
+from redis_agent.topics import ALL, Topic, TopicName
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 
@@ -70,7 +70,7 @@ class Writer(Protocol):
     async def append(self, records: Sequence[Outgoing]) -> None:
         """Append all, in order; returns when all are durable. A named writer's records appear together or not at all.
 
-        Raises LogUnavailable, RecordTooLarge, Fenced.
+        Raises RecordTooLarge, Fenced (nothing was written), LogUnavailable (unknown: they may be there or yet appear).
         """
 
     async def close(self) -> None:
@@ -81,12 +81,17 @@ class Member(Protocol):
     """A member of a group: reads what its partitions hold, and binds what it writes to what it read."""
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        """Up to `limit` records after the position; waits up to `timeout` seconds for the first. Raises LogUnavailable."""
+        """Up to `limit` records after the position; waits up to `timeout` seconds for the first.
+
+        A cancelled read has read nothing. Raises LogUnavailable, Fenced.
+        """
 
     async def commit(self, outputs: Sequence[Outgoing] = ()) -> None:
         """Make the positions of all that was read and `outputs` durable and visible, together.
 
-        Raises Rebalanced (nothing was kept; read again), Fenced, LogUnavailable (unknown: reads rewind), RecordTooLarge.
+        Raises Rebalanced, RecordTooLarge, Fenced: nothing was kept, and what was read is given again. LogUnavailable:
+        unknown; the next read finds out and goes on from there, so outputs are made anew from what it gives, and state
+        that was built from this batch must be built anew as after a restart.
         """
 
     async def rewind(self) -> None:
@@ -100,7 +105,10 @@ class Cursor(Protocol):
     """A reader without a group: every record of its topics, from a start on."""
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        """Up to `limit` records after the last; waits up to `timeout` seconds for the first. Raises LogUnavailable."""
+        """Up to `limit` records after the last; waits up to `timeout` seconds for the first.
+
+        Returns early when it finds the cursor caught up. A cancelled read has read nothing. Raises LogUnavailable.
+        """
 
     @property
     def caught_up(self) -> bool:
@@ -113,8 +121,8 @@ class Cursor(Protocol):
 class Log(Protocol):
     """A log of topics."""
 
-    async def prepare(self) -> None:
-        """Make every topic of `redis_agent.topics` exist. Idempotent. Raises LogUnavailable."""
+    async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
+        """Make the topics exist, all of `redis_agent.topics` by default. Idempotent. Raises LogUnavailable."""
 
     async def writer(self, name: str | None = None) -> Writer:
         """A writer. With a name, earlier holders of that name are fenced before this returns."""

@@ -1,20 +1,21 @@
 """Apache Kafka through confluent-kafka: settings, errors and topics. Blocking; `kafka` runs it on threads of its own."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
-from redis_agent.errors import AgentError, Fenced, LogUnavailable, Rebalanced, RecordTooLarge
+from redis_agent.errors import AgentError, ConfigurationError, Fenced, LogUnavailable, Rebalanced, RecordTooLarge
 from redis_agent.log import MAX_RECORD_BYTES, Delivered, Outgoing
 from redis_agent.log.balance import Slot
 from redis_agent.topics import Topic, TopicName, partition_of
 
-logger = logging.getLogger(__name__)
 R = TypeVar("R")
 
 # Room for a record's key, headers and framing beside its value.
@@ -31,7 +32,6 @@ _MOVED = frozenset(
         KafkaError.FENCED_MEMBER_EPOCH,
         KafkaError.STALE_MEMBER_EPOCH,
         KafkaError._ASSIGNMENT_LOST,
-        KafkaError._STATE,
     }
 )
 
@@ -59,6 +59,7 @@ class KafkaSettings:
             "reconnect.backoff.max.ms": 1000,
             "retry.backoff.ms": 10,
             "socket.keepalive.enable": True,
+            "socket.timeout.ms": max(2000, int(self.patience_seconds * 1000)),
             "error_cb": _say,
             "logger": _LIBRDKAFKA,
             **self.security,
@@ -111,7 +112,8 @@ _LIBRDKAFKA = logging.getLogger("librdkafka")
 
 
 def _say(error: KafkaError) -> None:
-    _LIBRDKAFKA.warning("kafka: %s", error.str())
+    # Without a callback librdkafka prints these on stderr. What they lead to is raised where it matters.
+    _LIBRDKAFKA.info("kafka: %s", error.str())
 
 
 def translate(error: KafkaError, doing: str) -> AgentError:
@@ -119,10 +121,14 @@ def translate(error: KafkaError, doing: str) -> AgentError:
     text = f"kafka: {doing}: {error.str()}"
     if error.code() in _FENCED:
         return Fenced(text + " (a newer process took this name over)")
+    if error.fatal() and error.code() != KafkaError.INVALID_TXN_STATE:
+        return Fenced(text + " (start this process anew)")
     if error.code() in _MOVED:
         return Rebalanced(text)
-    if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._MSG_TIMED_OUT) and "size" in error.str().lower():
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return RecordTooLarge(text)
+    if error.code() in (KafkaError._INVALID_ARG, KafkaError._UNKNOWN_PROTOCOL):
+        return ConfigurationError([f"log.kafka: {error.str()}"])
     return LogUnavailable(text)
 
 
@@ -155,9 +161,11 @@ class Partitions:
     def prepare(self, topics: Sequence[Topic]) -> None:
         """Create the topics that don't exist. Raises LogUnavailable."""
         known = self._listed()
-        missing = [topic for topic in topics if topic.name not in known]
-        if not missing:
-            return
+        if missing := [topic for topic in topics if topic.name not in known]:
+            self._create(missing)
+            self._await(missing)
+
+    def _create(self, missing: Sequence[Topic]) -> None:
         for name, future in self._client().create_topics([self._declared(topic) for topic in missing]).items():
             try:
                 future.result(self._settings.patience_seconds)
@@ -166,6 +174,14 @@ class Partitions:
                     raise translate(fault.args[0], f"creating topic {name}") from fault
             except TimeoutError:
                 raise LogUnavailable(f"kafka: creating topic {name}: no answer") from None
+
+    def _await(self, created: Sequence[Topic]) -> None:
+        # The controller created them; the brokers hear of it a moment later.
+        deadline = time.monotonic() + self._settings.patience_seconds
+        while not {topic.name for topic in created} <= self._listed().keys():
+            if time.monotonic() > deadline:
+                raise LogUnavailable("kafka: the brokers don't know the topics that were created")
+            time.sleep(0.05)
 
     def count(self, topic: Topic) -> int:
         """Partitions of the topic. Raises LogUnavailable when it doesn't exist yet."""
@@ -189,6 +205,7 @@ class Partitions:
         return self._admin
 
     def _listed(self) -> dict[str, int]:
+        self._client().poll(0)  # lets it say what it logged meanwhile
         listed = attempt("listing topics", self._client().list_topics, None, self._settings.patience_seconds)
         return {name: len(topic.partitions) for name, topic in listed.topics.items() if topic.error is None}
 
@@ -201,6 +218,8 @@ class Partitions:
                 "retention.ms": str(int(topic.kept.total_seconds() * 1000)),
                 "cleanup.policy": "compact,delete" if topic.compacted else "delete",
                 "max.message.bytes": str(_WIRE_BYTES),
+                # The brokers' clocks: a producer's that is wrong must not decide what retention removes.
+                "message.timestamp.type": "LogAppendTime",
             },
         )
 
@@ -230,4 +249,5 @@ def place(message: Message) -> tuple[Slot, int]:
 
 
 def _text(key: bytes | str | None) -> str:
-    return key.decode(errors="replace") if isinstance(key, bytes) else key or ""
+    # Keys of ours are text; what another program wrote stays recognisable.
+    return key.decode(errors="backslashreplace") if isinstance(key, bytes) else key or ""

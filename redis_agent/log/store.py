@@ -8,14 +8,16 @@ whole transactions only.
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from redis_agent.errors import Fenced, LogUnavailable, Permanent, RecordTooLarge
 from redis_agent.log import MAX_RECORD_BYTES, Delivered, Headers, Outgoing, Start
 from redis_agent.log.balance import Slot
+from redis_agent.log.order import in_time
 from redis_agent.topics import Topic, TopicName, partition_of
 
 SCHEMA = """
@@ -26,7 +28,7 @@ CREATE TABLE IF NOT EXISTS records (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at INTEGER NOT NULL,
     key TEXT NOT NULL, headers TEXT NOT NULL, value BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS by_offset ON records (topic, partition, offset);
-CREATE INDEX IF NOT EXISTS by_time ON records (topic, at);
+CREATE INDEX IF NOT EXISTS by_time ON records (topic, at, partition, offset);
 CREATE TABLE IF NOT EXISTS writers (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
     grp TEXT, topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
@@ -37,8 +39,9 @@ CREATE TABLE IF NOT EXISTS claims (
 """
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_SWEEP_AT_MOST = 5000
+SWEEP_AT_MOST = 5000
 _SUPERSEDED_AFTER = timedelta(hours=1)
+_PAUSE_SECONDS = 0.005
 
 
 @contextmanager
@@ -67,12 +70,19 @@ class Store:
             self._db = sqlite3.connect(
                 path, timeout=patience_seconds, isolation_level=None, check_same_thread=False, cached_statements=64
             )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # NORMAL survives the death of any process; FULL also a loss of power. Journals that guard an action get FULL.
-            self._db.execute(f"PRAGMA synchronous={'FULL' if every_commit_synced else 'NORMAL'}")
-            if self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claims'").fetchone()[0] == 0:
-                self._db.executescript(SCHEMA)
+            try:
+                self._begin(every_commit_synced)
+            except BaseException:
+                self._db.close()
+                raise
         self._partitions: dict[str, int] = {}
+
+    def _begin(self, every_commit_synced: bool) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        # NORMAL survives the death of any process; FULL also a loss of power. Journals that guard an action get FULL.
+        self._db.execute(f"PRAGMA synchronous={'FULL' if every_commit_synced else 'NORMAL'}")
+        if self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claims'").fetchone()[0] == 0:
+            self._db.executescript(SCHEMA)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -81,15 +91,20 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.commit()
             except BaseException:
                 self._db.rollback()
                 raise
-            self._db.commit()
 
     def version(self) -> int:
         """Changes whenever another connection committed something."""
         with translated(self.path):
             return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def rows(self, query: str, *values: str | int) -> list[Any]:
+        """What a query gives, all of it."""
+        with translated(self.path):
+            return self._db.execute(query, values).fetchall()
 
     def prepare(self, topics: Sequence[Topic]) -> None:
         """Make the topics exist; a topic that exists keeps its partition count."""
@@ -97,19 +112,18 @@ class Store:
             for topic in topics:
                 db.execute("INSERT OR IGNORE INTO topics VALUES (?, ?)", (topic.name, topic.partitions))
 
-    def partitions(self, topic: Topic) -> int:
+    def partitions(self, topic: TopicName) -> int:
         """How many partitions the topic has. Raises LogUnavailable for one that wasn't prepared yet."""
-        if topic.name not in self._partitions:
-            with translated(self.path):
-                row = self._db.execute("SELECT partitions FROM topics WHERE name = ?", (topic.name,)).fetchone()
-            if row is None:
-                raise LogUnavailable(f"log {self.path}: topic {topic.name} doesn't exist yet")
-            self._partitions[topic.name] = row[0]
-        return self._partitions[topic.name]
+        if topic not in self._partitions:
+            rows = self.rows("SELECT partitions FROM topics WHERE name = ?", topic)
+            if not rows:
+                raise LogUnavailable(f"log {self.path}: topic {topic} doesn't exist yet")
+            self._partitions[topic] = rows[0][0]
+        return self._partitions[topic]
 
     def slots(self, topics: Sequence[Topic]) -> list[Slot]:
         """Every partition of the topics."""
-        return [(topic.name, p) for topic in topics for p in range(self.partitions(topic))]
+        return [(topic.name, p) for topic in topics for p in range(self.partitions(topic.name))]
 
     # --- writing
 
@@ -128,7 +142,7 @@ class Store:
         for record in records:
             _measure(record)
             partition = partition_of(
-                record.key if record.spread is None else record.spread, self.partitions(record.topic)
+                record.key if record.spread is None else record.spread, self.partitions(record.topic.name)
             )
             offset = db.execute(
                 "INSERT INTO heads VALUES (?, ?, 1) ON CONFLICT (topic, partition) DO UPDATE SET next = next + 1"
@@ -161,8 +175,7 @@ class Store:
                     found += batch
                     positions.pop(slot)
                     positions[slot] = batch[-1].offset + 1
-        found.sort(key=lambda record: record.at)
-        return found
+        return in_time(found)
 
     def _rows(self, slot: Slot, offset: int, limit: int) -> sqlite3.Cursor:
         return self._db.execute(
@@ -173,48 +186,45 @@ class Store:
 
     def head(self, slot: Slot) -> int:
         """The offset that the next record of that partition will have."""
-        with translated(self.path):
-            row = self._db.execute("SELECT next FROM heads WHERE topic = ? AND partition = ?", slot).fetchone()
-        return 0 if row is None else int(row[0])
+        rows = self.rows("SELECT next FROM heads WHERE topic = ? AND partition = ?", *slot)
+        return int(rows[0][0]) if rows else 0
 
     def first(self, slot: Slot, start: Start | datetime) -> int:
         """Where a reader that starts at `start` begins."""
+        head = self.head(slot)  # asked first: what is appended meanwhile must not be skipped
         if start is Start.NOW:
-            return self.head(slot)
+            return head
         if start is Start.BEGINNING:
-            return 0
-        with translated(self.path):
-            row = self._db.execute(
-                "SELECT offset FROM records WHERE topic = ? AND at >= ? AND partition = ? ORDER BY at, offset LIMIT 1",
-                (slot[0], _to_micros(start), slot[1]),
-            ).fetchone()
-        return self.head(slot) if row is None else int(row[0])
-
-    def claimed(self, group: str, member: str) -> set[Slot]:
-        """The partitions that the member holds in the group now."""
-        with translated(self.path):
-            rows = self._db.execute(
-                "SELECT topic, partition FROM claims WHERE grp = ? AND member = ?", (group, member)
-            ).fetchall()
-        return set(rows)
+            rows = self.rows("SELECT min(offset) FROM records WHERE topic = ? AND partition = ?", *slot)
+        else:  # the smallest offset, not the earliest record: clocks go back
+            rows = self.rows(
+                "SELECT min(offset) FROM records INDEXED BY by_time WHERE topic = ? AND at >= ? AND partition = ?",
+                slot[0],
+                _to_micros(start),
+                slot[1],
+            )
+        return head if rows[0][0] is None else int(rows[0][0])
 
     # --- keeping house
 
     def sweep(self, topics: Sequence[Topic], now: datetime) -> int:
-        """Remove records that are past their topic's retention, and superseded ones of compacted topics; how many."""
+        """Remove records that are past their topic's retention, and superseded ones of compacted topics.
+
+        How many went: no more than SWEEP_AT_MOST a topic and reason, so that writers don't wait long for their turn.
+        """
         gone = 0
         for topic in topics:
             with self.transaction() as db:
                 gone += db.execute(
                     "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE topic = ? AND at < ? LIMIT ?)",
-                    (topic.name, _to_micros(now - topic.kept), _SWEEP_AT_MOST),
+                    (topic.name, _to_micros(now - topic.kept), SWEEP_AT_MOST),
                 ).rowcount
                 if topic.compacted:
                     gone += db.execute(
                         "DELETE FROM records WHERE rowid IN (SELECT old.rowid FROM records old WHERE old.topic = ? AND"
                         " old.at < ? AND EXISTS (SELECT 1 FROM records new WHERE new.topic = old.topic AND"
                         " new.partition = old.partition AND new.key = old.key AND new.offset > old.offset) LIMIT ?)",
-                        (topic.name, _to_micros(now - _SUPERSEDED_AFTER), _SWEEP_AT_MOST),
+                        (topic.name, _to_micros(now - _SUPERSEDED_AFTER), SWEEP_AT_MOST),
                     ).rowcount
         return gone
 
@@ -223,14 +233,31 @@ class Store:
         self._db.close()
 
 
-def check_writer(db: sqlite3.Connection, writer: tuple[str, int] | None) -> None:
-    """Raises Fenced when a newer writer took the name."""
-    if writer is None:
-        return
+def is_writer(db: sqlite3.Connection, writer: tuple[str, int]) -> bool:
+    """Whether nobody newer took the name."""
     name, epoch = writer
     row = db.execute("SELECT epoch FROM writers WHERE name = ?", (name,)).fetchone()
-    if row is None or row[0] != epoch:
-        raise Fenced(f"writer {name!r} was taken over by a newer process; this one must not write again")
+    return row is not None and row[0] == epoch
+
+
+def check_writer(db: sqlite3.Connection, writer: tuple[str, int] | None) -> None:
+    """Raises Fenced when a newer writer took the name."""
+    if writer is not None and not is_writer(db, writer):
+        raise Fenced(f"writer {writer[0]!r} was taken over by a newer process; this one must not write again")
+
+
+def wait(store: Store, fetch: Callable[[], list[Delivered]], deadline: float) -> list[Delivered]:
+    """Fetch, and while that gives nothing, again after each commit of others, until `deadline` on `monotonic`."""
+    while True:
+        seen = store.version()
+        if found := fetch():
+            return found
+        while store.version() == seen:
+            if monotonic() >= deadline:
+                return []
+            time.sleep(_PAUSE_SECONDS)
+        if monotonic() >= deadline:
+            return []
 
 
 def monotonic() -> float:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -20,12 +20,20 @@ class Lane:
 
         A cancelled caller still waits for the call to end: the thread owns its state, and nothing may be left half done.
         """
-        future = self._pool.submit(call, *args, **kwargs)
+        return await self._outcome(self._pool.submit(call, *args, **kwargs), None)
+
+    async def run_or_undo(self, call: Callable[[], R], undo: Callable[[], None]) -> R:
+        """As `run`; when the caller is cancelled after the call began, `undo` runs next: nobody saw what it gave."""
+        return await self._outcome(self._pool.submit(call), undo)
+
+    async def _outcome(self, future: Future[R], undo: Callable[[], None] | None) -> R:
         waiter = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if not future.cancel():
+                if undo is not None:
+                    self._pool.submit(undo)
                 await asyncio.wait([waiter])
                 if not waiter.cancelled():
                     waiter.exception()  # seen; the caller is gone

@@ -1,7 +1,7 @@
 """Calling another service: one channel an address, a deadline on every call, gRPC's errors as ours."""
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 
@@ -57,7 +57,7 @@ def _ours(fault: grpc.aio.AioRpcError) -> AgentError:
             return Permanent(f"{fault.code().name}: {text}")
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], fault: AgentError) -> None:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], fault: AgentError) -> NoReturn:
     """End the call with the status that says what our error says; `answer` turns it back."""
     match fault:
         case NotFound():

@@ -1,0 +1,97 @@
+"""A Kafka consumer that is waited on. Blocking."""
+
+import logging
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from redis_agent.log import Delivered, Start
+from redis_agent.log.balance import Slot
+from redis_agent.log.kafka_client import attempt, delivered, place, translate
+
+logger = logging.getLogger(__name__)
+_SLICE_SECONDS = 0.5
+
+
+class Reader:
+    """Takes what came, and finds out whether silence means that nothing was written or that nobody is there.
+
+    librdkafka says nothing to a reader whose brokers are gone, or stand still with their connections open. So after
+    half the patience without a record the brokers are asked for a topic's metadata, and given the other half to answer.
+    """
+
+    def __init__(self, consumer: Consumer, topic: str, patience_seconds: float) -> None:
+        self.consumer = consumer
+        self._topic = topic
+        self._half = patience_seconds / 2
+        self._heard = time.monotonic()
+        self.behind: set[Slot] = set()
+        """Partitions that weren't read to the end that they had when the reader was placed."""
+
+    def take(self, limit: int, timeout: float) -> list[Delivered]:
+        """Up to `limit` records; waits up to `timeout` seconds for the first, or until nothing is `behind` any more.
+
+        Raises LogUnavailable.
+        """
+        deadline = time.monotonic() + timeout
+        behind = bool(self.behind)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            found = self._records(self._batch(limit, min(left, _SLICE_SECONDS)))
+            if found or left == 0.0 or (behind and not self.behind):
+                return found
+
+    def _batch(self, limit: int, timeout: float) -> list[Message]:
+        # `consume` waits until it has all `limit` messages; so it may only fetch what is there behind the first one.
+        first = attempt("reading", self.consumer.poll, timeout)
+        if first is None:
+            self._ask()
+            return []
+        self._heard = time.monotonic()
+        return [first, *attempt("reading", self.consumer.consume, limit - 1, 0.0)] if limit > 1 else [first]
+
+    def _ask(self) -> None:
+        if time.monotonic() - self._heard > self._half:
+            attempt("waiting for records", self.consumer.list_topics, self._topic, self._half)
+            self._heard = time.monotonic()
+
+    def _records(self, messages: Iterable[Message]) -> list[Delivered]:
+        return [delivered(message) for message in messages if self._is_record(message)]
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            self.behind.discard(place(message)[0])
+        elif error.fatal():
+            raise translate(error, "reading")
+        else:
+            logger.warning("kafka: reading: %s", error.str())
+        return False
+
+    def place(self, slots: Iterable[Slot], start: Start | datetime, patience_seconds: float) -> None:
+        """Begin reading these partitions from `start` on. Raises LogUnavailable."""
+        partitions = [TopicPartition(topic, partition) for topic, partition in slots]
+        ends = {
+            (each.topic, each.partition): attempt(
+                "opening", self.consumer.get_watermark_offsets, each, patience_seconds
+            )
+            for each in partitions
+        }
+        if isinstance(start, datetime):
+            for partition in partitions:
+                partition.offset = int(start.timestamp() * 1000)
+            partitions = attempt("opening", self.consumer.offsets_for_times, partitions, patience_seconds)
+        for partition in partitions:
+            slot = (partition.topic, partition.partition)
+            low, high = ends[slot]
+            if start is Start.BEGINNING:
+                partition.offset = low
+            elif start is Start.NOW or partition.offset < 0:
+                partition.offset = high
+            if partition.offset < high:
+                self.behind.add(slot)
+        self.consumer.assign(partitions)

@@ -1,0 +1,118 @@
+"""The services of one machine as child processes: started in order, restarted with back-off when one dies, stopped in
+reverse order."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis_agent.process import PARENT
+
+logger = logging.getLogger(__name__)
+_BACK_OFF_SECONDS = 0.5
+_BACK_OFF_AT_MOST_SECONDS = 30.0
+_STEADY_SECONDS = 30.0
+_STOP_WITHIN_SECONDS = 6.0
+_WRONG_CONFIGURATION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process to keep alive. `output`: its stdout and stderr go there; None: to ours."""
+
+    name: str
+    module: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    output: Path | None = None
+
+
+class Supervisor:
+    """Keeps its children alive until stopped. `gave_up` is set when one can't run at all."""
+
+    def __init__(self, children: Sequence[Child], say: Callable[[str], None] = logger.info) -> None:
+        self._children = children
+        self._say = say
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.restarts: dict[str, int] = {child.name: 0 for child in children}
+
+    async def start(self) -> None:
+        """Start every child, in order."""
+        for child in self._children:
+            await self._spawn(child)
+            self._keepers.append(asyncio.create_task(self._keep(child)))
+
+    def pid(self, name: str) -> int:
+        """The process id of that child as it runs now."""
+        return self._processes[name].pid
+
+    async def _spawn(self, child: Child) -> None:
+        output = child.output.open("ab") if child.output is not None else None
+        try:
+            self._processes[child.name] = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                child.module,
+                *child.arguments,
+                env={**os.environ, PARENT: str(os.getpid()), **child.environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        finally:
+            if output is not None:
+                output.close()
+
+    async def _keep(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
+        wait = _BACK_OFF_SECONDS
+        while True:
+            started = loop.time()
+            code = await self._processes[child.name].wait()
+            if self._stopping:
+                return
+            if code == _WRONG_CONFIGURATION:
+                self._give_up(f"{child.name} can't run with this configuration; see its lines above")
+                return
+            wait = _BACK_OFF_SECONDS if loop.time() - started > _STEADY_SECONDS else wait
+            self._say(f"{child.name} ended with {_told(code)}; starting it again in {wait:g} s")
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _BACK_OFF_AT_MOST_SECONDS)
+            self.restarts[child.name] += 1
+            await self._spawn(child)
+
+    def _give_up(self, why: str) -> None:
+        if not self.gave_up.done():
+            self.gave_up.set_result(why)
+
+    async def stop(self) -> None:
+        """SIGTERM from the last to the first, each waited for; SIGKILL for one that doesn't end. Safe twice."""
+        self._stopping = True
+        for child in reversed(self._children):
+            process = self._processes.get(child.name)
+            if process is not None and process.returncode is None:
+                await self._end(child.name, process)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _end(self, name: str, process: asyncio.subprocess.Process) -> None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_WITHIN_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            self._say(f"{name} did not end within {_STOP_WITHIN_SECONDS:g} s; killing it")
+            process.kill()
+            await process.wait()
+
+
+def _told(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

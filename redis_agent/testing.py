@@ -1,0 +1,111 @@
+"""What tests of several packages share: logs to test with, and how to read them to the end."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from redis_agent.errors import LogUnavailable, Rebalanced
+from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start
+from redis_agent.log.embedded import EmbeddedLog
+from redis_agent.topics import Topic, TopicName
+
+
+def log_at(address: str) -> Log:
+    """The log at `embedded:PATH`, or at `kafka-classic:SERVERS` or `kafka-consumer:SERVERS`, with short deadlines.
+
+    A text, so that a test can hand it to a child process.
+    """
+    kind, where = address.split(":", 1)
+    if kind == "embedded":
+        return EmbeddedLog(Path(where), patience_seconds=1.0, session_seconds=2.0)
+    # Imported here: a child process of a test on the embedded log starts in half the time.
+    from redis_agent.log.kafka import KafkaLog
+    from redis_agent.log.kafka_client import KafkaSettings
+
+    protocol = kind.removeprefix("kafka-")
+    return KafkaLog(KafkaSettings(where, group_protocol=protocol, patience_seconds=4.0, session_seconds=6.0))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A log under test. `cut()` takes it away for as long as the context lasts."""
+
+    address: str
+    patience_seconds: float
+    cut: Callable[[], AbstractContextManager[None]]
+
+    def open(self) -> Log:
+        """As a process of its own would open it."""
+        return log_at(self.address)
+
+    async def topics(self, count: int = 1, partitions: int = 3) -> list[Topic]:
+        """New topics that no other test knows."""
+        made = [
+            Topic(TopicName(f"test.{uuid.uuid4().hex[:12]}"), partitions, timedelta(days=1), "test")
+            for _ in range(count)
+        ]
+        log = self.open()
+        await log.prepare(made)
+        await log.close()
+        return made
+
+
+async def read_until(reader: Member | Cursor, count: int, within_seconds: float = 30.0) -> list[Delivered]:
+    """`count` records, or fewer when they don't come in time."""
+    found: list[Delivered] = []
+    deadline = time.monotonic() + within_seconds
+    while len(found) < count and time.monotonic() < deadline:
+        found += await reader.read(count - len(found), 0.2)
+    return found
+
+
+async def contents(log: Log, topic: Topic) -> list[Delivered]:
+    """Everything that the topic holds now."""
+    cursor = await log.cursor([topic], Start.BEGINNING)
+    found: list[Delivered] = []
+    while not cursor.caught_up:
+        found += await cursor.read(1000, 1.0)
+    await cursor.close()
+    return found
+
+
+def copies(records: list[Delivered], sink: Topic) -> list[Outgoing]:
+    """What a relay writes for what it read: each output names the input it came from."""
+    return [Outgoing(sink, record.key, source_of(record).encode()) for record in records]
+
+
+def source_of(record: Delivered) -> str:
+    """Where a record stands, as text."""
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+async def relay(member: Member, sink: Topic, until: Callable[[int], bool], batch: int = 2) -> int:
+    """Read, copy and commit until `until(copied)` says so; how many it copied. Goes on after what is transient."""
+    copied = 0
+    while not until(copied):
+        try:
+            records = await member.read(batch, 0.1)
+            if records:
+                await member.commit(copies(records, sink))
+                copied += len(records)
+        except (LogUnavailable, Rebalanced):
+            await asyncio.sleep(0.05)
+    return copied
+
+
+async def relay_all(log: Log, group: str, name: str, source: Topic, sink: Topic, within_seconds: float = 45.0) -> None:
+    """Relay until the sink holds a copy of everything in the source, and a moment longer, so that doubles would show."""
+    member = await log.member(group, [source], Start.BEGINNING, name)
+    total = len(await contents(log, source))
+    deadline = time.monotonic() + within_seconds
+    quiet = 0
+    while quiet < 2 and time.monotonic() < deadline:
+        window = time.monotonic() + 0.5
+        copied = await relay(member, sink, lambda _, end=window: time.monotonic() > end)  # type: ignore[misc]
+        quiet = quiet + 1 if copied == 0 and len(await contents(log, sink)) >= total else 0
+    await member.close()
