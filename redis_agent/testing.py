@@ -8,11 +8,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from subprocess import Popen
+from typing import IO
 
 from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.embedded import EmbeddedLog
 from redis_agent.topics import Topic, TopicName
+
+Starter = Callable[..., Popen[str]]
+"""Starts a child process of a test with these arguments."""
 
 
 def log_at(address: str) -> Log:
@@ -84,6 +89,12 @@ def source_of(record: Delivered) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
+async def each_once(log: Log, source: Topic, sink: Topic) -> bool:
+    """Whether the sink holds one copy of each record of the source, and nothing else."""
+    expected = sorted(source_of(record) for record in await contents(log, source))
+    return sorted(record.value.decode() for record in await contents(log, sink)) == expected
+
+
 async def relay(member: Member, sink: Topic, until: Callable[[int], bool], batch: int = 2) -> int:
     """Read, copy and commit until `until(copied)` says so; how many it copied. Goes on after what is transient."""
     copied = 0
@@ -105,7 +116,14 @@ async def relay_all(log: Log, group: str, name: str, source: Topic, sink: Topic,
     deadline = time.monotonic() + within_seconds
     quiet = 0
     while quiet < 2 and time.monotonic() < deadline:
-        window = time.monotonic() + 0.5
-        copied = await relay(member, sink, lambda _, end=window: time.monotonic() > end)  # type: ignore[misc]
+        window = time.monotonic() + 0.25
+        copied = await relay(member, sink, lambda _, end=window: time.monotonic() > end, 20)  # type: ignore[misc]
         quiet = quiet + 1 if copied == 0 and len(await contents(log, sink)) >= total else 0
     await member.close()
+
+
+def lines_of(child: Popen[str]) -> IO[str]:
+    """What a child process says."""
+    if child.stdout is None:
+        raise ValueError("a child that was started without a pipe says nothing")
+    return child.stdout

@@ -27,9 +27,7 @@ SITES = (EAST, WEST)
 VANTAGES = (EAST, WEST, "witness")
 CLIENTS, CONTROLLER, REPLICATION = "clients", "controller", "replication"
 VIEWERS = (*VANTAGES, CLIENTS, CONTROLLER, REPLICATION)
-INSTANCE = "orders"
 ZONE = "demo.redis-agent.test."
-NAME = f"{INSTANCE}.{ZONE}"
 ZONE_ID = "Z0DEMO"
 _SERVERS_NET = 9
 _GRPC = ("detector", "controller", "notifier")
@@ -39,6 +37,7 @@ _GRPC = ("detector", "controller", "notifier")
 class Terms:
     """How the demo's fleet is configured: seconds."""
 
+    instance: str = "orders"
     ttl: int = 2
     interval: float = 0.5
     confirm: float = 3.0
@@ -55,6 +54,7 @@ class World:
     def __init__(self, directory: Path, terms: Terms) -> None:
         self.directory = directory
         self.terms = terms
+        self.name = f"{terms.instance}.{ZONE}"
         self.api_key = secrets.token_hex(16)
         self._port, self._dns_port, *ports = free_ports(2 + len(VANTAGES) + len(_GRPC) + 1 + len(VANTAGES) - 1)
         self._collector_ports = dict(zip(VANTAGES, ports, strict=False))
@@ -79,7 +79,7 @@ class World:
         self.slack = SlackWebhook("127.0.0.1")
         self.pagerduty = PagerDutyEvents("127.0.0.1")
         self.mail = MailBox("127.0.0.1")
-        self.client = Client(NAME, ("127.0.0.1", self._dns_port), self._port)
+        self.client = Client(self.name, ("127.0.0.1", self._dns_port), self._port)
 
     @staticmethod
     def _server(site: str) -> str:
@@ -95,7 +95,7 @@ class World:
 
     def _records(self) -> list[RecordSet]:
         sites = [RecordSet(f"{site}.{ZONE}", "A", 60, (_address(CLIENTS, site),)) for site in SITES]
-        return [*sites, RecordSet(NAME, "CNAME", self.terms.ttl, (f"{EAST}.{ZONE}",))]
+        return [*sites, RecordSet(self.name, "CNAME", self.terms.ttl, (f"{EAST}.{ZONE}",))]
 
     async def start(self) -> None:
         """Start everything but the services; returns when dc-west is in step with dc-east."""
@@ -176,7 +176,7 @@ class World:
             "mode": terms.mode,
             "quorum": 2,
             "confirm_seconds": terms.confirm,
-            "cooldown_seconds": 60,
+            "cooldown_seconds": 30,
             "vote_max_age_seconds": 3,
             "pause_dir": str(self.directory / "pause"),
         }
@@ -212,8 +212,8 @@ class World:
             {"datacenter": site, "url": f"redis://{_address(viewer, site)}:{self._port}", "dns_value": f"{site}.{ZONE}"}
             for site in SITES
         ]
-        dns = {"provider": "main", "record": NAME, "type": "CNAME", "ttl": self.terms.ttl}
-        return {"id": INSTANCE, "kind": "plain", "dns": dns, "preferred": EAST, "sites": sites}
+        dns = {"provider": "main", "record": self.name, "type": "CNAME", "ttl": self.terms.ttl}
+        return {"id": self.terms.instance, "kind": "plain", "dns": dns, "preferred": EAST, "sites": sites}
 
     def _receivers(self) -> list[dict[str, Any]]:
         mail = {"host": "127.0.0.1", "port": self.mail.port, "tls": "none", "sender": "redis-agent@demo.test"}

@@ -79,7 +79,7 @@ class Sender:
             while not self._taken(record):
                 if time.monotonic() > deadline:
                     raise LogUnavailable("kafka: the producer's queue stays full")
-                self._producer.poll(0.05)
+                self._call("appending", self._producer.poll, 0.05)
 
     def _taken(self, record: Outgoing) -> bool:
         """Whether the producer's queue had room for the record."""
@@ -194,8 +194,9 @@ class Sender:
         self._failed.clear()
 
     def close(self) -> None:
-        """Give queued records a moment more. An open transaction is aborted by the coordinator, or by the next opening."""
-        self._producer.flush(0.5)
+        """Give a plain writer's records a moment more. An open transaction ends by its timeout, or by the next opening."""
+        if self._name is None:
+            self._producer.flush(0.5)
 
 
 def _until(deadline: float) -> float:

@@ -32,9 +32,9 @@ class Lane:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if not future.cancel():
-                if undo is not None:
-                    self._pool.submit(undo)
-                await asyncio.wait([waiter])
+                # Submitted before waiting, so that it runs next whatever becomes of the caller.
+                last = waiter if undo is None else asyncio.wrap_future(self._pool.submit(undo))
+                await asyncio.wait([waiter, last])
                 if not waiter.cancelled():
                     waiter.exception()  # seen; the caller is gone
             raise

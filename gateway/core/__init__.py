@@ -1,0 +1,1 @@
+"""Values in, value out: how errors and keys are told, what the page shows."""

@@ -1,0 +1,1 @@
+"""One file per outside system: the services behind, REST, the page, who may come in."""

@@ -1,0 +1,92 @@
+"""The gateway's loop: serve REST and the page until asked to stop; keep what the page shows fresh while somebody looks."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.edges import door as door_module
+from gateway.edges import page, rest
+from gateway.edges.backends import Backends
+from gateway.edges.door import Door
+from gateway.edges.snapshot import Snapshots
+from gateway.settings import Settings
+from redis_agent.errors import ConfigurationError
+from redis_agent.process import Life
+
+logger = logging.getLogger(__name__)
+_GRACE_SECONDS = 2
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handlers of its own: the process has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+class Service:
+    """Owns the HTTP server and the channels behind it."""
+
+    def __init__(self, life: Life, settings: Settings) -> None:
+        self._life = life
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises ConfigurationError when the port is taken."""
+        listener = _bound(self._settings.host, self._settings.port)
+        backends = Backends(self._settings.grpc)
+        snapshots = Snapshots(backends)
+        server = _Server(
+            uvicorn.Config(
+                self._app(backends, snapshots),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+        try:
+            await self._serve(server, listener)
+        finally:
+            await backends.close()
+            listener.close()
+
+    async def _serve(self, server: _Server, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        serving = asyncio.create_task(server.serve([listener]))
+        if self._settings.generated is not None:
+            logger.info("the API key is in %s", self._settings.generated)
+        logger.info("listening on http://%s:%d/", host, port)
+        await self._life.ready()
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            server.should_exit = True
+            await asyncio.wait([serving], timeout=_GRACE_SECONDS + 1)
+            raise
+
+    def _app(self, backends: Backends, snapshots: Snapshots) -> FastAPI:
+        door = Door(self._settings.key)
+        app = rest.build(backends, door, self._life.telemetry.registry)
+        door_module.mount(app, door)
+        page.mount(app, snapshots)
+        return app
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as fault:
+        listener.close()
+        right = "stop its owner or choose another with api.port"
+        raise ConfigurationError([f"api.port: {host}:{port}: {fault.strerror}; {right}"]) from fault
+    return listener

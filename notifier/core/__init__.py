@@ -1,0 +1,1 @@
+"""Values in, value out. Read in this order: alerts, grouping, outbox, message."""

@@ -1,0 +1,121 @@
+"""Events -> what people are told.
+
+An alert's id comes from what it tells of (the anomaly's, the failover's), never from the configuration: a restart or a
+changed route still resolves what was opened before.
+"""
+
+from dataclasses import replace
+
+from redis_agent.model import (
+    Alert,
+    AlertId,
+    AlertKind,
+    AlertState,
+    Anomaly,
+    AnomalyState,
+    EventKind,
+    FailoverEvent,
+    Plan,
+    Severity,
+    Stage,
+)
+
+
+def of_anomaly(anomaly: Anomaly) -> Alert:
+    """What an anomaly's event says."""
+    closed = anomaly.state is AnomalyState.CLOSED
+    title = f"{anomaly.site} behaves normally again" if closed else f"{anomaly.site} does not behave normally"
+    ratio = anomaly.peak_score / anomaly.threshold if anomaly.threshold > 0 else 0.0
+    return Alert(
+        id=AlertId(f"anomaly/{anomaly.id}"),
+        group=anomaly.site.instance,
+        kind=AlertKind.ANOMALY,
+        state=AlertState.RESOLVED if closed else AlertState.FIRING,
+        severity=anomaly.severity,
+        instance=anomaly.site.instance,
+        title=title,
+        detail=f"{anomaly.explanation} (at its worst {ratio:.1f} times the threshold)",
+        opened_at=anomaly.opened_at,
+        at=anomaly.at,
+    )
+
+
+def of_failover(event: FailoverEvent, opened: Alert | None) -> Alert | None:
+    """What a journal event says, given the alert that its failover opened before; None when it's nobody's news."""
+    match event.kind:
+        case EventKind.DECIDED if event.plan is not None:
+            return _decided(event, event.plan)
+        case EventKind.REFUSED:
+            return _blocked(event)
+        case EventKind.ENDED if opened is not None:
+            return _ended(event, opened)
+        case EventKind.FENCED_LATE if opened is not None:
+            return _fenced_late(event)
+        case _:
+            return None
+
+
+def alert_of(event: FailoverEvent) -> AlertId:
+    """The alert that a failover's events belong to."""
+    return AlertId(f"failover/{event.failover}")
+
+
+def _decided(event: FailoverEvent, plan: Plan) -> Alert:
+    waiting = event.stage is Stage.AWAITING_APPROVAL
+    doing = "needs your approval to move" if waiting else "is being moved"
+    told = f"{event.reason}. {plan.kind.value} by {event.actor}; expected loss: {plan.expected_loss}."
+    hint = f" Approve with: redis-agent approve {event.failover}" if waiting else ""
+    title = f"{event.instance} {doing} from {plan.source} to {plan.target}"
+    return _alert(event, AlertKind.FAILOVER, AlertState.FIRING, Severity.CRITICAL, title, told + hint)
+
+
+def _ended(event: FailoverEvent, opened: Alert) -> Alert:
+    if opened.kind is AlertKind.BLOCKED:
+        return _told(opened, event, AlertState.RESOLVED, Severity.INFO, f"{event.instance}: {event.reason}", "")
+    route = f"from {event.plan.source} to {event.plan.target}" if event.plan is not None else ""
+    if event.stage is Stage.DONE:
+        spans = ", ".join(f"{phase.name} {phase.seconds:.1f} s" for phase in event.phases)
+        title = f"{event.instance} was moved {route}"
+        return _told(
+            opened, event, AlertState.RESOLVED, opened.severity, title, f"{event.reason}. Since first seen: {spans}."
+        )
+    if event.stage is Stage.ABORTED:
+        title = f"{event.instance} was not moved {route}"
+        return _told(opened, event, AlertState.RESOLVED, opened.severity, title, event.reason)
+    return _told(
+        opened, event, AlertState.FIRING, Severity.CRITICAL, f"{event.instance}: the move {route} failed", event.reason
+    )
+
+
+def _blocked(event: FailoverEvent) -> Alert:
+    title = f"{event.instance} has a site down, and traffic was not moved"
+    return _alert(event, AlertKind.BLOCKED, AlertState.FIRING, Severity.CRITICAL, title, event.reason)
+
+
+def _fenced_late(event: FailoverEvent) -> Alert:
+    title = f"{event.instance}: the old site was fenced"
+    alert = _alert(event, AlertKind.FAILOVER, AlertState.RESOLVED, Severity.INFO, title, event.reason)
+    return replace(alert, id=AlertId(f"fence/{event.failover}"))
+
+
+def _alert(
+    event: FailoverEvent, kind: AlertKind, state: AlertState, severity: Severity, title: str, detail: str
+) -> Alert:
+    return Alert(
+        alert_of(event), event.instance, kind, state, severity, event.instance, title, detail, event.at, event.at
+    )
+
+
+def _told(opened: Alert, event: FailoverEvent, state: AlertState, severity: Severity, title: str, detail: str) -> Alert:
+    return Alert(
+        opened.id,
+        opened.group,
+        opened.kind,
+        state,
+        severity,
+        opened.instance,
+        title,
+        detail,
+        opened.opened_at,
+        event.at,
+    )

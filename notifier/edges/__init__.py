@@ -1,0 +1,1 @@
+"""One file per outside system: Slack, PagerDuty, mail, the gRPC surface."""
