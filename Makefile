@@ -69,7 +69,11 @@ lock: $(VENV)/.test ## Resolve the dependencies anew, with hashes and without ad
 
 .PHONY: bench
 bench: setup-test ## The figures of benchmarks/README.md
-	@$(BIN)/python benchmarks/all.py
+	@$(BIN)/python -m benchmarks.all
+
+.PHONY: model
+model: setup-test ## Record healthy traffic of real Redis and train the base model anew (about 10 minutes)
+	@$(BIN)/python -m benchmarks.base_model
 
 .PHONY: kafka
 kafka: setup ## A real Apache Kafka in the foreground (NODES=3 for three, PORT=9092)

@@ -126,13 +126,20 @@ def _tell_news(shown: dict[str, Any], telling: Telling, told: set[str]) -> None:
     news = [f"{site['datacenter']} is {site['health']}" for site in shown["sites"] if site["health"] != "up"]
     failover = shown["failover"]
     if failover is not None:
-        wanted = ("decided", "outcome", "ended", "fenced_late")
-        news += [f"{e['kind']}: {e['reason']}" for e in failover["events"] if e["kind"] in wanted]
+        news += [f"{_called(e)}: {e['reason']}" for e in failover["events"] if e["kind"] != "intent"]
     news += [f"not moved: {reason}" for reason in shown["refusals"]]
     for line in news:
         if line not in told:
             told.add(line)
             telling.tell(line)
+
+
+def _called(event: dict[str, Any]) -> str:
+    """What a journal entry tells of: an outcome carries the stage that follows it."""
+    if event["kind"] != "outcome":
+        return str(event["kind"]).replace("_", " ")
+    done = {"promoting": "fence", "redirecting": "promote", "propagating": "DNS", "verifying": "authoritative"}
+    return done.get(event["stage"], str(event["stage"]))
 
 
 def _phases(telling: Telling, failover: dict[str, Any] | None, fault_wall: float, moved: float | None) -> None:
