@@ -16,7 +16,7 @@ async def main(life: process.Life) -> None:
     server = Server(life.fleet.grpc, [rpc.NAME])
     collector_service_pb2_grpc.add_CollectorServiceServicer_to_server(rpc.Servicer(service), server.grpc)
     life.listen_with(server)
-    await life.run(service.run())
+    await life.run(service.run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from redis_agent import process
 async def main(life: process.Life) -> None:
     """Wire and run the gateway."""
     service = Service(life, settings.read(life.fleet))
-    await life.run(service.run())
+    await life.run(service.run)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ VIEWERS = (*VANTAGES, CLIENTS, CONTROLLER, REPLICATION)
 ZONE = "demo.redis-agent.test."
 ZONE_ID = "Z0DEMO"
 _SERVERS_NET = 9
+_PORTS = 16
 _GRPC = ("detector", "controller", "notifier")
 
 
@@ -56,12 +57,13 @@ class World:
         self.terms = terms
         self.name = f"{terms.instance}.{ZONE}"
         self.api_key = secrets.token_hex(16)
-        self._port, self._dns_port, *ports = free_ports(2 + len(VANTAGES) + len(_GRPC) + 1 + len(VANTAGES) - 1)
+        first = _ports_in_a_row(_PORTS)
+        self._port, self._dns_port, *ports = range(first, first + _PORTS)
         self._collector_ports = dict(zip(VANTAGES, ports, strict=False))
-        self._grpc_ports = dict(zip(_GRPC, ports[len(VANTAGES) :], strict=False))
-        self.api_port = terms.gateway_port or ports[len(VANTAGES) + len(_GRPC)]
+        self._grpc_ports = dict(zip(_GRPC, ports[3:], strict=False))
+        self.api_port = terms.gateway_port or ports[6]
         # The witness's services take five ports in a row; the other collectors one each.
-        self._metrics_ports = dict(zip(VANTAGES, [*ports[-2:], _ports_in_a_row(5)], strict=True))
+        self._metrics_ports = {EAST: ports[7], WEST: ports[8], "witness": ports[9]}
         self.servers = {
             EAST: RedisServer(directory / EAST, self._server(EAST), self._port),
             WEST: RedisServer(

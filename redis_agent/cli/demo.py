@@ -215,7 +215,7 @@ def _report(telling: "Telling", supervisor: Supervisor) -> None:
         out.print(f"{name:14} {seconds:6.2f} s after the fault")
     for check in telling.checks:
         sign = "[green]ok[/]  " if check.held else "[red]FAIL[/]"
-        out.print(f"{sign} {check.what}: ", end="")
-        out.print(check.seen, markup=False)
+        out.print(f"{sign} {check.what}: ", end="", soft_wrap=True)
+        out.print(check.seen, markup=False, soft_wrap=True)
     if not telling.held:
         raise Permanent("the story did not end as it should; see the lines above")
