@@ -5,7 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from simulator.kafka_broker import KafkaCluster, ensure_jars
+from simulator.kafka_broker import KafkaCluster
+from simulator.kafka_jars import ensure_jars
 
 
 def _run(name: str, *arguments: str) -> None:

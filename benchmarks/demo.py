@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.figures import children_of, rss_bytes, shown
-from simulator.kafka_broker import free_ports
+from simulator.ports import free_ports
 
 _ROOT = Path(__file__).parents[1]
 _PHASE = re.compile(r"^(\S.*?)\s+(\d+\.\d+) s after the fault$")

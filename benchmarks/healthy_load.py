@@ -242,17 +242,8 @@ async def _watch(out: Path, seconds: float, record: Path) -> None:
     await asyncio.sleep(seconds - LEAVE_EARLY_SECONDS)
     watcher.terminate()
     await watcher.wait()
-    words = [
-        "-m",
-        "detector.record",
-        "--config",
-        out / "fleet.json",
-        "--seconds",
-        str(seconds),
-        "--past",
-        "--out",
-        record,
-    ]
+    words = ["-m", "detector.record", "--config", str(out / "fleet.json"), "--seconds", str(seconds), "--past"]
+    words += ["--out", str(record)]
     recorder = await asyncio.create_subprocess_exec(sys.executable, *words)
     await recorder.wait()
 

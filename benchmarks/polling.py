@@ -28,7 +28,7 @@ from benchmarks.figures import RUNS, cpu_seconds, shown
 from collector.core.info import parse
 from collector.core.verdict import Answer
 from collector.edges.resp import Connection, Endpoint
-from simulator.kafka_broker import free_ports
+from simulator.ports import free_ports
 from simulator.redis_server import RedisServer
 
 _CONCURRENCY = 32
@@ -140,7 +140,9 @@ async def _bench(servers: int, seconds: float) -> None:
         process = None
         if exporter is not None:
             command = ["taskset", "-c", str(_CORE), exporter, "-web.listen-address", f"127.0.0.1:{at}"]
-            process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             await asyncio.sleep(1)
         try:
             for _ in range(RUNS):

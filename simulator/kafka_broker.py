@@ -11,16 +11,10 @@ cluster's identity and, for each node, its properties, log and data. Every node 
 
 import argparse
 import base64
-import fcntl
-import hashlib
 import json
 import logging
 import os
-import random
-import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,22 +26,17 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from redis_agent.errors import Permanent
+from simulator.kafka_jars import DEPLOY, ensure_jars, program
+from simulator.ports import free_ports, is_free
 
-DEPLOY = Path(__file__).resolve().parents[1] / "deploy" / "kafka"
 READY = b"Kafka Server started"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
-FETCH_SECONDS = 600.0
-MEND = "apt-get install default-jre-headless maven, or make setup-test"
 
 log = logging.getLogger(__name__)
 
 
 # ---- What can go wrong ----
-
-
-class NoKafka(Permanent):
-    """Something that Kafka needs is missing from this machine. One line, with the command that mends it."""
 
 
 class PortInUse(Permanent):
@@ -63,90 +52,6 @@ class NotStarted(Permanent):
 
 
 # ---- Jars ----
-
-
-def ensure_jars(directory: Path = DEPLOY) -> Path:
-    """The folder with the jars of `directory`/pom.xml, brought by Maven when they are not all there.
-
-    Two processes may call it at once: the second waits for the first. Raises NoKafka.
-    """
-    pom, lib = directory / "pom.xml", directory / "lib"
-    if not pom.is_file():
-        raise NoKafka(f"Kafka needs {pom}, which a source checkout has and an installed package lacks")
-    program("java")
-    if complete(pom, lib):
-        return lib
-    lib.mkdir(exist_ok=True)
-    with (lib / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete(pom, lib):
-            fetch(pom, lib)
-    return lib
-
-
-def complete(pom: Path, lib: Path) -> bool:
-    """Whether `lib` holds exactly what Maven brought for this very pom."""
-    written = lib / ".complete"
-    return written.is_file() and written.read_text() == inventory(pom, lib)
-
-
-def inventory(pom: Path, lib: Path) -> str:
-    """The pom's digest and each jar's size and name, a line each."""
-    jars = sorted(f"{jar.stat().st_size} {jar.name}" for jar in lib.glob("*.jar"))
-    return "\n".join([hashlib.sha256(pom.read_bytes()).hexdigest(), *jars])
-
-
-def fetch(pom: Path, lib: Path) -> None:
-    mvn = program("mvn")
-    log.info("Fetching Kafka's jars with Maven (43 MB) ...")
-    for old in lib.glob("*.jar"):  # two versions in one class path would both be loaded, in no order
-        old.unlink()
-    command = [mvn, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-    command.append(f"-DoutputDirectory={lib.absolute()}")
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise NoKafka(f"mvn did not bring Kafka's jars in {FETCH_SECONDS:.0f} s: try {shlex.join(command)}") from None
-    except subprocess.CalledProcessError as failed:
-        said = next((line for line in failed.stdout.splitlines() if "ERROR" in line), "it gave no reason").strip()
-        raise NoKafka(f"mvn could not bring Kafka's jars ({said}): try {shlex.join(command)}") from None
-    (lib / ".complete").write_text(inventory(pom, lib))
-
-
-def program(name: str) -> str:
-    """Where `name` is installed. Raises NoKafka."""
-    found = shutil.which(name)
-    if found is None:
-        raise NoKafka(f"Kafka needs {name}, which is not on the PATH: {MEND}")
-    return found
-
-
-# ---- Ports ----
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` different loopback ports that nobody listens on.
-
-    Taken from below the range that the system gives to outgoing connections (Linux: from 32768): a client that
-    reconnects to a dead node would now and then be given the node's own port to call from, and keep it.
-    """
-    ports: list[int] = []
-    for port in random.sample(range(20000, 32000), 12000):
-        if len(ports) == count:
-            break
-        if is_free(port):
-            ports.append(port)
-    return ports
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as java does: connections just closed don't count
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 # ---- One node ----

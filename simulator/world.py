@@ -14,7 +14,7 @@ from typing import Any
 
 from simulator.client import Client
 from simulator.dns_server import DnsServer
-from simulator.kafka_broker import free_ports, is_free
+from simulator.ports import ports_in_a_row
 from simulator.proxy import Link, LinkMode
 from simulator.receivers import MailBox, PagerDutyEvents, SlackWebhook
 from simulator.records import RecordSet
@@ -57,7 +57,7 @@ class World:
         self.terms = terms
         self.name = f"{terms.instance}.{ZONE}"
         self.api_key = secrets.token_hex(16)
-        first = _ports_in_a_row(_PORTS)
+        first = ports_in_a_row(_PORTS)
         self._port, self._dns_port, *ports = range(first, first + _PORTS)
         self._collector_ports = dict(zip(VANTAGES, ports, strict=False))
         self._grpc_ports = dict(zip(_GRPC, ports[3:], strict=False))
@@ -231,11 +231,3 @@ class World:
 
 def _address(viewer: str, site: str) -> str:
     return f"127.0.{VIEWERS.index(viewer) + 1}.{SITES.index(site) + 1}"
-
-
-def _ports_in_a_row(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    while True:
-        first = free_ports(1)[0]
-        if all(is_free(first + step) for step in range(count)):
-            return first

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from redis_agent.testing import Bench, Starter, lines_of
-from simulator.kafka_broker import KafkaCluster, ensure_jars
+from simulator.kafka_broker import KafkaCluster
+from simulator.kafka_jars import ensure_jars
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")

@@ -17,17 +17,9 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from simulator.kafka_broker import (
-    DEPLOY,
-    KafkaCluster,
-    NoKafka,
-    NotStarted,
-    PortInUse,
-    WrongDirectory,
-    ensure_jars,
-    free_ports,
-    is_free,
-)
+from simulator.kafka_broker import KafkaCluster, NotStarted, PortInUse, WrongDirectory
+from simulator.kafka_jars import DEPLOY, NoKafka, ensure_jars
+from simulator.ports import free_ports, is_free
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPIC = "told"
