@@ -166,9 +166,12 @@ class Zone:
     def _attempt(self, changes: Iterable[Change], records: dict[RecordKey, RecordSet]) -> Iterator[str]:
         """Applies changes to `records` in place and yields what is wrong.
 
-        After a fault it goes on as if the change had been good: one fault is told once, and later ones are found."""
+        After a fault it goes on as if the change had been good: one fault is told once, and later ones are found. A
+        record set that isn't one (values that can't be read) is left out: nothing can be compared with it."""
         for change in changes:
             yield from self._faults(change, records)
+            if any(complaints(change.record_set)):
+                continue
             if change.action is Action.DELETE:
                 records.pop(change.record_set.key, None)
             else:
