@@ -90,7 +90,7 @@ class KafkaSettings:
             "fetch.message.max.bytes": _WIRE_BYTES,
             "fetch.max.bytes": 2 * _WIRE_BYTES,
             "receive.message.max.bytes": 3 * _WIRE_BYTES,
-            "queued.max.messages.kbytes": 64 * 1024,
+            "queued.max.messages.kbytes": 8 * 1024,
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 50,
             "topic.metadata.refresh.interval.ms": 10_000,
@@ -138,6 +138,18 @@ def attempt(doing: str, call: Callable[..., R], *args: Any) -> R:
         return call(*args)
     except KafkaException as fault:
         raise translate(fault.args[0], doing) from fault
+
+
+def insist(doing: str, patience_seconds: float, call: Callable[..., R], *args: Any) -> R:
+    """As `attempt`, again and again for as long as the patience lasts: leaders move, and brokers come back."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return attempt(doing, call, *args)
+        except LogUnavailable:
+            if time.monotonic() > deadline - 0.1:
+                raise
+            time.sleep(0.1)
 
 
 def measure(records: Sequence[Outgoing]) -> None:

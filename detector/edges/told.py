@@ -1,0 +1,59 @@
+"""The anomalies topic read along: what was told, by this detector or another, since a day ago."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import Counter, Gauge
+
+from detector.core.known import Known
+from redis_agent.errors import LogUnavailable, Malformed
+from redis_agent.log import Cursor, Delivered, Log
+from redis_agent.topics import ANOMALIES
+from redis_agent.wire import decode_anomaly
+
+logger = logging.getLogger(__name__)
+_SINCE = timedelta(hours=24)
+_READ_AT_MOST = 500
+_WAIT_SECONDS = 1.0
+_BACK_OFF_SECONDS = 1.0
+
+
+class Told:
+    """Follows the topic for as long as `run` runs. `caught_up` is set once what it held at the start was read."""
+
+    def __init__(self, open_now: Gauge, unreadable: Counter) -> None:
+        self.known = Known()
+        self.caught_up = asyncio.Event()
+        self._open_now = open_now
+        self._unreadable = unreadable
+
+    async def run(self, log: Log) -> None:
+        """Read until cancelled; when the log is away, from a day ago again."""
+        said = ""
+        while True:
+            try:
+                await self._follow(await log.cursor([ANOMALIES], datetime.now(UTC) - _SINCE))
+            except LogUnavailable as fault:
+                if str(fault) != said:
+                    said = str(fault)
+                    logger.warning("anomalies can't be read now: %s", fault)
+                await asyncio.sleep(_BACK_OFF_SECONDS)
+
+    async def _follow(self, cursor: Cursor) -> None:
+        try:
+            while True:
+                if cursor.caught_up:
+                    self.caught_up.set()
+                for record in await cursor.read(_READ_AT_MOST, _WAIT_SECONDS):
+                    self._note(record)
+                self._open_now.set(len(self.known.open_now()))
+        finally:
+            await cursor.close()
+
+    def _note(self, record: Delivered) -> None:
+        try:
+            self.known.note(decode_anomaly(record.value))
+        except Malformed as fault:
+            self._unreadable.labels(ANOMALIES.name).inc()
+            logger.warning("%s[%d]@%d: %s", record.topic, record.partition, record.offset, fault)
