@@ -1,8 +1,8 @@
 """The collector's loop: each site in its turn, findings at once when they change, samples once a tick."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from opentelemetry.trace import Span
@@ -27,13 +27,14 @@ _HELD_AT_MOST = 10_000
 
 
 class Service:
-    """One vantage. Owns the connections, the last finding of every site, and what waits to be written."""
+    """One vantage. Owns the connections, the last observation of every site, and what waits to be written."""
 
     def __init__(self, life: Life, settings: Settings) -> None:
         self.settings = settings
         self.last: dict[SiteId, Observation] = {}
         self.paused = False
         self._life = life
+        self._told: dict[SiteId, Observation] = {}
         self._connections = {
             site: Connection(endpoint, settings.timeout_seconds) for site, endpoint in settings.targets.items()
         }
@@ -41,6 +42,7 @@ class Service:
         self._spread = {home: str(site) for site, home in homes.items()}
         self._tick = Tick(settings.vantage, homes)
         self._outbox: list[Outgoing] = []
+        self._away = ""  # why the log did not take the last batch; empty: it did
         self._wake = asyncio.Event()
         self._stall = timedelta()
         self._pulse_at = 0.0
@@ -82,6 +84,8 @@ class Service:
             finally:
                 for connection in self._connections.values():
                     connection.close()
+                self._gather()
+                await self._write_last(writer)
 
     async def _watch(self, site: SiteId, phase: float) -> None:
         loop = asyncio.get_running_loop()
@@ -116,15 +120,6 @@ class Service:
         began: datetime | None = None,
     ) -> Observation:
         now = datetime.now(UTC)
-        last = self.last.get(site)
-        news = last is None or (last.verdict, last.reason, last.role) != (
-            finding.verdict,
-            finding.reason,
-            info.role if info else Role.UNKNOWN,
-        )
-        due = last is None or now - last.at >= timedelta(seconds=self.settings.heartbeat_seconds)
-        if not news and not due and last is not None:
-            return last
         observation = Observation(
             site=site,
             vantage=self.settings.vantage,
@@ -138,11 +133,20 @@ class Service:
             replication=info.replication if info else None,
         )
         self.last[site] = observation
-        self._send(observation, began or now)
+        told = self._told.get(site)
+        news = told is None or _what(told) != _what(observation)
+        if news or told is None or self._is_due(told, now):
+            self._told[site] = observation
+            self._send(observation, began or now)
         if news:
             logger.info("%s is %s: %s (%s)", site, finding.verdict.value, finding.reason.value, finding.evidence)
             self._wake.set()
         return observation
+
+    def _is_due(self, told: Observation, now: datetime) -> bool:
+        # Half an interval early rather than a whole one late: turns come a little before or after their second.
+        wait = self.settings.heartbeat_seconds - self.settings.interval_seconds / 2
+        return now - told.at >= timedelta(seconds=wait)
 
     def _send(self, observation: Observation, began: datetime) -> None:
         span = self._span(observation, began)
@@ -179,7 +183,6 @@ class Service:
         """Write samples once a tick, and observations as soon as one is news."""
         loop = asyncio.get_running_loop()
         flush_at = loop.time() + self.settings.interval_seconds
-        away = ""
         while True:
             try:
                 async with asyncio.timeout_at(flush_at):
@@ -188,28 +191,39 @@ class Service:
                 flush_at = max(flush_at + self.settings.interval_seconds, loop.time())
                 self._gather()
             self._wake.clear()
-            batch, self._outbox = self._outbox, []
-            if not batch:
+            if not self._outbox:
                 continue
             try:
-                await writer.append(batch)
-                away = self._back(away)
+                await self._append(writer)
             except LogUnavailable as fault:
-                away = self._away(fault, batch, away)
+                self._say_away(str(fault))
                 await asyncio.sleep(0.5)
 
-    def _back(self, away: str) -> str:
-        if away:
+    async def _append(self, writer: Writer) -> None:
+        """Write what waits. What was not written waits on, before what came meanwhile."""
+        batch, self._outbox = self._outbox, []
+        try:
+            await writer.append(batch)
+        except BaseException:
+            later, self._outbox = self._outbox, []
+            for record in (*batch, *later):
+                self._hold(record)
+            raise
+        if self._away:
+            self._away = ""
             logger.warning("the log answers again")
-        return ""
 
-    def _away(self, fault: LogUnavailable, batch: Sequence[Outgoing], away: str) -> str:
-        if str(fault) != away:
-            logger.warning("the log is away; holding %d records: %s", len(batch), fault)
-        later, self._outbox = self._outbox, []
-        for record in (*batch, *later):
-            self._hold(record)
-        return str(fault)
+    async def _write_last(self, writer: Writer) -> None:
+        if not self._away:
+            with contextlib.suppress(LogUnavailable):
+                await self._append(writer)
+        if self._outbox:
+            logger.warning("the log is away; %d records were not written", len(self._outbox))
+
+    def _say_away(self, fault: str) -> None:
+        if fault != self._away:
+            self._away = fault
+            logger.warning("the log is away; holding %d records: %s", len(self._outbox), fault)
 
     def _gather(self) -> None:
         rows = self._tick.drain()
@@ -243,3 +257,8 @@ class Service:
     def _recent_stall(self) -> timedelta:
         since = asyncio.get_running_loop().time() - self._pulse_at - _STALL_PULSE_SECONDS
         return timedelta(seconds=max(0.0, since)) if self._pulse_at else timedelta()
+
+
+def _what(observation: Observation) -> tuple[Verdict, Reason, Role]:
+    """What makes an observation news when it changes."""
+    return observation.verdict, observation.reason, observation.role

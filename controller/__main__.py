@@ -14,7 +14,7 @@ async def main(life: process.Life) -> None:
     """Wire and run the controller."""
     service = Service(life, settings.read(life.fleet))
     server = Server(life.fleet.grpc, [rpc.NAME])
-    failover_service_pb2_grpc.add_FailoverServiceServicer_to_server(rpc.Servicer(service), server.grpc)
+    failover_service_pb2_grpc.add_FailoverServiceServicer_to_server(rpc.Servicer(service.orders), server.grpc)
     life.listen_with(server)
     await life.run(service.run)
 

@@ -6,59 +6,33 @@ votes. All state is rebuilt from the log: votes from the last seconds, failovers
 
 import asyncio
 import logging
-import re
-import uuid
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from opentelemetry.trace import Span
-from prometheus_client import Counter, Gauge
-
-from controller.core.failover import Failover
-from controller.core.health import Health, SiteHealth, step
-from controller.core.policy import (
-    Go,
-    InstanceView,
-    Refusal,
-    Request,
-    choose_target,
-    decide,
-    freshest_up,
-)
-from controller.core.votes import Tally, tally
-from controller.edges.ballots import Ballots
+from controller.core.failover import CONTROLLER, Failover, first_stage
+from controller.core.health import Health
+from controller.core.policy import InstanceView, Refusal, Request, candidates, decide
+from controller.edges.decisions import Decisions
 from controller.edges.driver import Driver
 from controller.edges.journal import JournalLog
+from controller.edges.orders import Orders
+from controller.edges.records import Records
+from controller.edges.standing import Standing
+from controller.edges.turns import Turns
 from controller.edges.zones import Zones
 from controller.settings import Instance, Settings
-from redis_agent import pause, telemetry, topics
-from redis_agent.errors import AgentError, LogUnavailable, Malformed, NotFound, Permanent, Refused, Transient
+from redis_agent import pause, topics
+from redis_agent.errors import LogUnavailable, Malformed
 from redis_agent.log import Cursor, Log, Writer
 from redis_agent.log.deadletter import dead_letter
-from redis_agent.model import (
-    Datacenter,
-    EventKind,
-    FailoverEvent,
-    FailoverId,
-    Fence,
-    InstanceId,
-    Kind,
-    Mode,
-    Phase,
-    Plan,
-    Record,
-    Role,
-    SiteId,
-    Stage,
-    Verdict,
-    VoteSeen,
-)
+from redis_agent.model import Datacenter, EventKind, InstanceId, Kind, Mode, SiteId, Stage
 from redis_agent.process import Life
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 0.1
-_RECORD_KEPT_SECONDS = 15.0
-_NUMBERS = re.compile(r"\d+(\.\d+)?")
+_LOOSE_END_AGAIN = timedelta(seconds=1)
+Work = Coroutine[None, None, None]
 
 
 class Service:
@@ -66,49 +40,46 @@ class Service:
 
     def __init__(self, life: Life, settings: Settings) -> None:
         self.settings = settings
-        self.ballots = Ballots()
-        self.journal = JournalLog(life.telemetry)
-        self.health: dict[SiteId, SiteHealth] = {}
-        self.tallies: dict[SiteId, Tally] = {}
-        self.refusals: dict[InstanceId, tuple[str, ...]] = {}
-        self.records: dict[InstanceId, Record | None] = {}
         self._life = life
         self._zones = Zones(settings.zones)
-        self._driver = Driver(self.journal, self._zones, settings.pause_dir, life.telemetry, life.origins.next)
-        self._busy: dict[InstanceId, asyncio.Task[None]] = {}
-        self._read_at: dict[InstanceId, float] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self._journal = JournalLog(life.telemetry, life.origins.next)
         registry = life.telemetry.registry
-        self._failovers = Counter("redis_agent_failovers", "Failovers by how they ended", ["stage"], registry=registry)
-        self._down = Gauge("redis_agent_site_down", "1 while a quorum says DOWN", ["site"], registry=registry)
+        self._records = Records(settings.instances, self._zones)
+        self._standing = Standing(settings, self._journal, self._records, registry)
+        self._driver = Driver(self._journal, self._standing, self._zones, settings.pause_dir, registry)
+        self._decisions = Decisions(self._journal, self._standing)
+        self._turns = Turns()
+        self.orders = Orders(self._standing, self._decisions, self._driver, self._turns)
+        self._loose_end_at: dict[InstanceId, datetime] = {}
+        self._fenced_since: dict[SiteId, datetime] = {}
 
     async def run(self) -> None:
         """Watch and act until cancelled. Raises Fenced when another controller took over."""
-        pause.prepare(self.settings.pause_dir)
+        try:
+            pause.prepare(self.settings.pause_dir)
+        except OSError as fault:
+            logger.error(
+                "%s: %s; nothing is moved until the switch can be read", self.settings.pause_dir, fault.strerror
+            )
         async with self._life.log() as log:
             try:
-                await self._open_journal(log)
-                since = datetime.now(UTC) - self.settings.vote_max_age
-                cursor = await log.cursor([topics.OBSERVATIONS, topics.ANOMALIES], since)
-                writer = await log.writer()
-                async with asyncio.TaskGroup() as group:
-                    self._group = group
-                    group.create_task(self._keep_records())
-                    self._resume()
+                cursor, writer = await self._opened(log)
+                async with self._turns, asyncio.TaskGroup() as group:
+                    group.create_task(self._records.keep())
                     await self._life.ready()
                     await self._watch(cursor, writer)
             finally:
                 await self._zones.close()
 
-    async def _open_journal(self, log: Log) -> None:
+    async def _opened(self, log: Log) -> tuple[Cursor, Writer]:
         while True:
             try:
-                await self.journal.open(log)
+                await self._journal.open(log)
+                since = datetime.now(UTC) - self.settings.vote_max_age
+                return await log.cursor([topics.OBSERVATIONS, topics.ANOMALIES], since), await log.writer()
             except LogUnavailable as fault:
                 logger.warning("waiting for the journal: %s", fault)
                 await asyncio.sleep(1)
-            else:
-                return
 
     async def _watch(self, cursor: Cursor, deadletters: Writer) -> None:
         said = ""
@@ -116,7 +87,7 @@ class Service:
             try:
                 for record in await cursor.read(1000, _READ_SECONDS):
                     try:
-                        self.ballots.note(record)
+                        self._standing.ballots.note(record)
                     except Malformed as fault:
                         self._life.telemetry.deadletters.labels(record.topic).inc()
                         await deadletters.append([dead_letter(record, str(fault))])
@@ -129,322 +100,123 @@ class Service:
                 await asyncio.sleep(0.5)
             self._tick(datetime.now(UTC))
 
-    # --- watching
-
     def _tick(self, now: datetime) -> None:
+        self._standing.count(now)
         for instance in self.settings.instances.values():
-            self._count(instance, now)
-            if instance.id not in self._busy or self._busy[instance.id].done():
-                self._consider(instance, now)
+            if not self._turns.busy(instance.id) and (work := self._due(instance, now)) is not None:
+                self._turns.start(instance.id, work)
 
-    def _count(self, instance: Instance, now: datetime) -> None:
-        sites = [SiteId(instance.id, dc) for dc in instance.values]
-        tallies = tally(self.ballots.latest, sites, now, instance.policy.vote_max_age)
-        for site, votes in tallies.items():
-            before = self.health.get(site, SiteHealth(Health.UNKNOWN, now))
-            after = step(before, votes, instance.policy.quorum, instance.policy.confirm, now)
-            if after.health is not before.health:
-                logger.info("%s: %s -> %s", site, before.health.value, after.health.value)
-            self.health[site] = after
-            self.tallies[site] = votes
-            self._down.labels(str(site)).set(after.health in (Health.SUSPECT, Health.DOWN))
+    def _due(self, instance: Instance, now: datetime) -> Work | None:
+        """What is to be done about an instance that nobody acts on."""
+        opened = self._journal.journal.open(instance.id)
+        if opened is not None:
+            return self._go_on(opened, instance)
+        view = self._standing.view(instance, now)
+        if view.active is not None and view.health[view.active].health is Health.DOWN:
+            return self._emergency(instance, view, view.active)
+        if (down := self._down_elsewhere(instance, view)) is not None:
+            return self._stay(instance, down, Refusal((_why_elsewhere(instance, view),)))
+        self._standing.refusals.pop(instance.id, None)
+        return self._no_longer_blocked(instance, view) or self._loose_end(instance, view)
 
-    def view(self, instance: Instance, now: datetime, apart_from: FailoverId | None = None) -> InstanceView:
-        """The instance as it stands; `apart_from` is a failover that doesn't count as being in the way."""
-        age = instance.policy.vote_max_age
-        votes = {
-            SiteId(instance.id, dc): [
-                o for (site, _), o in self.ballots.latest.items() if _is_of(site, instance, dc, now - o.at, age)
-            ]
-            for dc in instance.values
-        }
-        newest = self.journal.journal.newest(instance.id)
-        opened = self.journal.journal.open(instance.id)
-        unknown = SiteHealth(Health.UNKNOWN, now)
-        return InstanceView(
-            instance=instance.id,
-            promotes=instance.promotes,
-            values=instance.values,
-            health={dc: self.health.get(SiteId(instance.id, dc), unknown) for dc in instance.values},
-            tallies={
-                dc: self.tallies.get(s, Tally(s, ())) for dc in instance.values for s in [SiteId(instance.id, dc)]
-            },
-            freshest=freshest_up(votes),
-            record=self.records.get(instance.id),
-            ttl=instance.dns.ttl if instance.dns else 0,
-            paused=pause.reason(self.settings.pause_dir, instance.id),
-            in_flight=None if opened is None or opened.id == apart_from else opened.id,
-            last_ended_at=newest.ended_at if newest is not None else None,
-            now=now,
+    # --- failovers that are under way
+
+    def _go_on(self, failover: Failover, instance: Instance) -> Work | None:
+        """One that this process doesn't drive yet: after a crash, or while it awaits approval."""
+        if instance.dns is None or not {failover.plan.source, failover.plan.target} <= instance.access.keys():
+            return self._end(failover, Stage.FAILED, f"{instance.id} is no longer configured as it was when this began")
+        if failover.stage is not Stage.AWAITING_APPROVAL:
+            logger.warning("taking up %s at %s", failover.id, failover.stage.value)
+            return self._driver.drive(failover.id, instance)
+        if self._standing.health_of_source(failover) is Health.UP:
+            return self._end(failover, Stage.ABORTED, f"{failover.plan.source} is up again")
+        return None
+
+    async def _end(self, failover: Failover, stage: Stage, reason: str) -> None:
+        await self._journal.note(replace(failover, stage=stage, actor=CONTROLLER), EventKind.ENDED, reason)
+
+    # --- a site that is down
+
+    def _emergency(self, instance: Instance, view: InstanceView, active: Datacenter) -> Work | None:
+        refusals: list[Refusal] = []
+        for target in candidates(view, instance.preferred):
+            verdict = decide(view, Request(target, Kind.EMERGENCY, unasked=True), instance.policy)
+            if not isinstance(verdict, Refusal):
+                return self._move(instance, target)
+            refusals.append(verdict)
+        return self._stay(instance, active, refusals[0] if refusals else Refusal((f"{instance.id} has no other site",)))
+
+    def _stay(self, instance: Instance, down: Datacenter, refusal: Refusal) -> Work | None:
+        self._standing.refusals[instance.id] = refusal.reasons
+        return (
+            self._decisions.stay(instance, down, refusal) if self._decisions.is_news(instance, down, refusal) else None
         )
 
-    def _consider(self, instance: Instance, now: datetime) -> None:
-        """What follows from the votes: an emergency, a waiting approval withdrawn, a returned site fenced."""
-        if instance.dns is None:
-            return
-        newest = self.journal.journal.newest(instance.id)
-        if newest is not None and newest.stage is Stage.AWAITING_APPROVAL:
-            if self.health[SiteId(instance.id, newest.plan.source)].health is Health.UP:
-                self._start(instance, self._withdraw(newest))
-            return
-        if newest is not None and self._came_back(newest, instance):
-            self._start(instance, self._driver.fence_late(newest, instance))
-            return
-        record = self.records.get(instance.id)
-        view = self.view(instance, now)
-        if record is None or view.active is None or view.health[view.active].health is not Health.DOWN:
-            self.refusals.pop(instance.id, None)
-            return
-        self._emergency(instance, view)
+    def _down_elsewhere(self, instance: Instance, view: InstanceView) -> Datacenter | None:
+        """A site that is down without being known to carry the traffic; not one that traffic was just moved away from."""
+        last = self._journal.journal.last_begun(instance.id)
+        left = last.plan.source if last is not None and last.stage is Stage.DONE else None
+        return next((dc for dc, state in view.health.items() if state.health is Health.DOWN and dc != left), None)
 
-    def _emergency(self, instance: Instance, view: InstanceView) -> None:
-        target = choose_target(view, instance.preferred)
-        if target is None:
-            verdict: Go | Refusal = Refusal((f"no other site of {instance.id} is up",))
-        else:
-            verdict = decide(view, Request(target, Kind.EMERGENCY, unasked=True), instance.policy)
-        if isinstance(verdict, Go):
-            self._start(instance, self._begin_emergency(instance, verdict.plan.target))
-        elif self._is_news(instance.id, verdict):
-            self._start(instance, self._note_refusal(instance, view, verdict))
+    async def _move(self, instance: Instance, target: Datacenter) -> None:
+        """Look once more, with the record as it is now, and go. A refusal then is the next tick's to tell."""
+        await self._records.refresh(instance)
+        view = self._standing.view(instance, datetime.now(UTC))
+        verdict = decide(view, Request(target, Kind.EMERGENCY, unasked=True), instance.policy)
+        if isinstance(verdict, Refusal):
+            return
+        self._standing.refusals.pop(instance.id, None)
+        waits = instance.policy.mode is Mode.APPROVE
+        stage = Stage.AWAITING_APPROVAL if waits else first_stage(verdict.plan)
+        source = verdict.plan.source
+        reason = f"{source} is down by quorum of {', '.join(view.tallies[source].down_vantages())}"
+        failover = await self._decisions.act(instance, verdict.plan, stage, reason, CONTROLLER)
+        if not waits:
+            await self._driver.drive(failover, instance)
 
-    def _is_news(self, instance: InstanceId, refusal: Refusal) -> bool:
-        before = {_NUMBERS.sub("#", reason) for reason in self.refusals.get(instance, ())}
-        self.refusals[instance] = refusal.reasons
-        return before != {_NUMBERS.sub("#", reason) for reason in refusal.reasons}
+    # --- what is left to do afterwards
 
-    def _came_back(self, failover: Failover, instance: Instance) -> bool:
-        """A site that traffic was moved away from unfenced, and that answers as a primary again."""
-        if failover.stage is not Stage.DONE or failover.fence is not Fence.UNREACHABLE or not instance.promotes:
+    def _no_longer_blocked(self, instance: Instance, view: InstanceView) -> Work | None:
+        blocked = self._journal.journal.blocked.get(instance.id)
+        if blocked is None or (view.active is not None and view.health[view.active].health is not Health.UP):
+            return None
+        if view.active is None and any(state.health is not Health.UP for state in view.health.values()):
+            return None
+        return self._decisions.stay_no_longer(blocked, f"{view.active or 'every site'} is up")
+
+    def _loose_end(self, instance: Instance, view: InstanceView) -> Work | None:
+        """A fence to give back after an abort, or to put up before a site that returned as a primary."""
+        newest = self._journal.journal.last_begun(instance.id)
+        if newest is None or newest.plan.source not in instance.access:
+            return None
+        came_back = self._came_back(newest, instance, view)
+        tried_at = self._loose_end_at.get(instance.id)
+        if not (newest.owes_unfencing or came_back) or (tried_at and view.now < tried_at + _LOOSE_END_AGAIN):
+            return None
+        self._loose_end_at[instance.id] = view.now
+        return self._fence_late(newest, instance) if came_back else self._driver.unfence(newest, instance)
+
+    def _came_back(self, failover: Failover, instance: Instance, view: InstanceView) -> bool:
+        """Whether the site that traffic was moved away from answers as a primary, and wasn't fenced since it is up.
+
+        Being away may have been a restart, and a fence doesn't outlive its server.
+        """
+        if not instance.promotes or failover.stage not in (Stage.DONE, Stage.FAILED):
             return False
         site = SiteId(instance.id, failover.plan.source)
-        return any(
-            vote.counted is Verdict.UP and self.ballots.latest[(site, vote.vantage)].role is Role.PRIMARY
-            for vote in self.tallies[site].votes
-        )
+        new_life = self._fenced_since.get(site) != view.health[site.datacenter].since
+        return new_life and view.active == failover.plan.target and self._standing.serves_as_primary(site)
 
-    # --- acting
-
-    def _start(self, instance: Instance, work: Coroutine[None, None, None]) -> None:
-        if self._group is None:
-            raise RuntimeError("not running")
-        self._busy[instance.id] = self._group.create_task(self._patiently(work))
-
-    async def _patiently(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Transient as fault:
-            logger.warning("%s; will try again", fault)
-            await asyncio.sleep(0.5)
-
-    def _resume(self) -> None:
-        for instance in self.settings.instances.values():
-            failover = self.journal.journal.open(instance.id)
-            if failover is not None and failover.stage is not Stage.AWAITING_APPROVAL:
-                logger.warning("resuming %s at %s", failover.id, failover.stage.value)
-                self._start(instance, self._drive(failover.id, instance))
-
-    async def _begin_emergency(self, instance: Instance, target: Datacenter) -> None:
-        await self._read_record(instance)
-        now = datetime.now(UTC)
-        verdict = decide(self.view(instance, now), Request(target, Kind.EMERGENCY, unasked=True), instance.policy)
-        if isinstance(verdict, Refusal):
-            self.refusals[instance.id] = verdict.reasons
-            return
-        stage = Stage.AWAITING_APPROVAL if instance.policy.mode is Mode.APPROVE else Stage.FENCING
-        quorum = self.tallies[SiteId(instance.id, verdict.plan.source)].down_vantages()
-        reason = f"{verdict.plan.source} is down by quorum of {', '.join(quorum)}"
-        failover = await self._decided(instance, verdict.plan, stage, reason, "controller")
-        if stage is Stage.FENCING:
-            await self._drive(failover, instance)
-
-    async def _decided(self, instance: Instance, plan: Plan, stage: Stage, reason: str, actor: str) -> FailoverId:
-        now = datetime.now(UTC)
-        failover = FailoverId(f"fo-{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
-        source = SiteId(instance.id, plan.source)
-        span = self._decision_span(source, plan)
-        event = FailoverEvent(
-            failover=failover,
-            instance=instance.id,
-            kind=EventKind.DECIDED,
-            stage=stage,
-            at=now,
-            reason=reason,
-            origin=self._life.origins.next(),
-            actor=actor,
-            plan=plan,
-            votes=self._all_votes(instance),
-            phases=self._phases(source, plan.kind, now),
-        )
-        span.set_attribute("redis_agent.failover", failover)
-        try:
-            await self.journal.append(event, span)
-        finally:
-            span.end()
-        return failover
-
-    def _decision_span(self, source: SiteId, plan: Plan) -> Span:
-        """A child of the poll that first saw the fault, with a link to every other poll that says so."""
-        firsts = [first.traceparent for first in self.ballots.first_down(source)]
-        return self._life.telemetry.tracer.start_span(
-            "decide failover",
-            context=telemetry.context_of(firsts[0]) if firsts else None,
-            links=telemetry.links_to(firsts[1:]),
-            attributes={
-                "redis_agent.instance": plan.instance,
-                "redis_agent.source": plan.source,
-                "redis_agent.target": plan.target,
-                "redis_agent.kind": plan.kind.value,
-            },
-        )
-
-    def _phases(self, source: SiteId, kind: Kind, now: datetime) -> tuple[Phase, ...]:
-        firsts = self.ballots.first_down(source)
-        state = self.health[source]
-        if kind is Kind.PLANNED or not firsts or state.down_since is None:
-            return (Phase("decided", 0.0),)
-        seen = firsts[0].at
-
-        def offset(at: datetime) -> float:
-            return max(0.0, (at - seen) / timedelta(seconds=1))
-
-        return (
-            Phase("suspected", offset(state.down_since)),
-            Phase("confirmed", offset(state.since)),
-            Phase("decided", offset(now)),
-        )
-
-    def _all_votes(self, instance: Instance) -> tuple[VoteSeen, ...]:
-        return tuple(vote for dc in instance.values for vote in self.tallies[SiteId(instance.id, dc)].votes)
-
-    async def _drive(self, failover: FailoverId, instance: Instance) -> None:
-        await self._driver.drive(failover, instance)
-        ended = self.journal.journal.failovers[failover]
-        self._failovers.labels(ended.stage.value).inc()
-        self.refusals.pop(instance.id, None)
-        await self._read_record(instance)
-
-    async def _withdraw(self, failover: Failover) -> None:
-        await self._plain_event(
-            failover, EventKind.ENDED, Stage.ABORTED, f"{failover.plan.source} is up again", "controller"
-        )
-
-    async def _plain_event(self, failover: Failover, kind: EventKind, stage: Stage, reason: str, actor: str) -> None:
-        event = FailoverEvent(
-            failover=failover.id,
-            instance=failover.plan.instance,
-            kind=kind,
-            stage=stage,
-            at=datetime.now(UTC),
-            reason=reason,
-            origin=self._life.origins.next(),
-            actor=actor,
-            plan=failover.plan,
-            fence=failover.fence,
-            phases=failover.phases,
-        )
-        span = self._life.telemetry.tracer.start_span(kind.value, context=telemetry.context_of(failover.traceparent))
-        try:
-            await self.journal.append(event, span)
-        finally:
-            span.end()
-
-    async def _note_refusal(self, instance: Instance, view: InstanceView, refusal: Refusal) -> None:
-        if view.active is None:
-            return
-        span = self._life.telemetry.tracer.start_span("refuse failover")
-        event = FailoverEvent(
-            failover=FailoverId(f"no-{view.now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"),
-            instance=instance.id,
-            kind=EventKind.REFUSED,
-            stage=Stage.REFUSED,
-            at=view.now,
-            reason=f"{view.active} is down, and traffic stays: " + "; ".join(refusal.reasons),
-            origin=self._life.origins.next(),
-            actor="controller",
-            votes=self._all_votes(instance),
-        )
-        try:
-            await self.journal.append(event, span)
-        finally:
-            span.end()
-
-    # --- what operators ask for
-
-    def instance(self, instance_id: str) -> Instance:
-        """The instance of that id. Raises NotFound."""
-        found = self.settings.instances.get(InstanceId(instance_id))
-        if found is None:
-            raise NotFound(f"no instance {instance_id!r} in this fleet; known: {', '.join(self.settings.instances)}")
-        return found
-
-    async def plan(self, instance: Instance, target: Datacenter, kind: Kind) -> Go | Refusal:
-        """What a failover ordered now would do, or every reason against it. Changes nothing."""
-        if instance.dns is None:
-            return Refusal((f"{instance.id} has no dns section: there is no name to move",))
-        if target not in instance.values:
-            raise NotFound(f"{instance.id} has no site in {target!r}; known: {', '.join(instance.values)}")
-        await self._read_record(instance)
-        return decide(self.view(instance, datetime.now(UTC)), Request(target, kind, unasked=False), instance.policy)
-
-    async def order(self, instance: Instance, target: Datacenter, kind: Kind, reason: str, actor: str) -> FailoverId:
-        """Begin a failover that an operator ordered. Raises Refused with every reason, NotFound, Transient."""
-        busy = self._busy.get(instance.id)
-        if busy is not None and not busy.done():
-            raise Refused([f"the controller is already acting on {instance.id}"])
-        verdict = await self.plan(instance, target, kind)
-        if isinstance(verdict, Refusal):
-            raise Refused(verdict.reasons)
-        failover = await self._decided(instance, verdict.plan, Stage.FENCING, reason, actor)
-        self._start(instance, self._drive(failover, instance))
-        return failover
-
-    async def approve(self, failover_id: FailoverId, actor: str, comment: str) -> None:
-        """Let a waiting failover go on; its conditions are looked at again. Raises NotFound, Refused."""
-        failover = self.journal.journal.failovers.get(failover_id)
-        if failover is None:
-            raise NotFound(f"no failover {failover_id!r}")
-        if failover.stage is not Stage.AWAITING_APPROVAL:
-            raise Refused([f"{failover_id} is {failover.stage.value}, not awaiting approval"])
-        instance = self.instance(failover.plan.instance)
-        await self._read_record(instance)
-        view = self.view(instance, datetime.now(UTC), apart_from=failover_id)
-        verdict = decide(view, Request(failover.plan.target, failover.plan.kind, unasked=False), instance.policy)
-        if isinstance(verdict, Refusal):
-            raise Refused(verdict.reasons)
-        if verdict.plan.before != failover.plan.before:
-            raise Refused(["the DNS record changed since this failover was decided"])
-        await self._plain_event(failover, EventKind.APPROVED, Stage.FENCING, comment or "approved", actor)
-        self._start(instance, self._drive(failover_id, instance))
-
-    # --- the records
-
-    async def _keep_records(self) -> None:
-        """Read every record now, and again when what is held is old or absent."""
-        loop = asyncio.get_running_loop()
-        while True:
-            for instance in self.settings.instances.values():
-                age = loop.time() - self._read_at.get(instance.id, -1e9)
-                kept = _RECORD_KEPT_SECONDS if self.records.get(instance.id) is not None else 1.0
-                if instance.dns is not None and age > kept:
-                    await self._read_record(instance)
-            await asyncio.sleep(0.5)
-
-    async def _read_record(self, instance: Instance) -> None:
-        if instance.dns is None:
-            return
-        before = self.records.get(instance.id)
-        try:
-            record = await self._zones.read(instance.dns.provider, instance.dns.record, instance.dns.type)
-            if record is None:
-                raise Permanent(f"{instance.dns.record} {instance.dns.type} doesn't exist")
-            self.records[instance.id] = record
-        except AgentError as fault:
-            self.records[instance.id] = None
-            if before is not None or instance.id not in self._read_at:
-                logger.warning("%s: the DNS record can't be read: %s", instance.id, fault)
-        self._read_at[instance.id] = asyncio.get_running_loop().time()
+    async def _fence_late(self, failover: Failover, instance: Instance) -> None:
+        site = SiteId(instance.id, failover.plan.source)
+        state = self._standing.health(site)
+        if await self._driver.fence_late(failover, instance) and state is not None:
+            self._fenced_since[site] = state.since
 
 
-def _is_of(site: SiteId, instance: Instance, dc: Datacenter, age: timedelta, max_age: timedelta) -> bool:
-    return site.instance == instance.id and site.datacenter == dc and age <= max_age
+def _why_elsewhere(instance: Instance, view: InstanceView) -> str:
+    if instance.dns is None:
+        return f"{instance.id} has no dns section: there is no name to move"
+    if view.active is None:
+        return "where traffic goes isn't known: the DNS record can't be read, or points to none of the sites"
+    return f"it goes to {view.active}, which isn't down"

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from controller.core.policy import Policy
-from controller.edges.redis_admin import Access
+from controller.edges.access import Access
 from redis_agent.fleet import DnsName, FailoverSection, Fleet, InstanceSection, Route53Section, SiteSection
 from redis_agent.model import Datacenter, InstanceId
 

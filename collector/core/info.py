@@ -1,5 +1,6 @@
 """INFO text -> what we keep of it. The text is `field:value` lines under `# Section` headings, UTF-8, CRLF."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,10 +22,10 @@ class Info:
 
 
 def parse(text: bytes) -> Info:
-    """Read an INFO reply. Fields that are missing or not numbers are None; unknown fields are ignored."""
+    """Read an INFO reply. Fields that are missing or not finite numbers are None; unknown fields are ignored."""
     fields = _fields(text)
     metrics = {name: _number(fields.get(info), factor) for name, info, factor in _NUMERIC}
-    metrics["keys"] = _keys(fields)
+    metrics["keys"] = _keys(fields) if b"# Keyspace" in text else None
     role = _ROLES.get(fields.get("role", ""), Role.UNKNOWN)
     return Info(fields.get("run_id"), role, _replication(fields) if role is Role.REPLICA else None, metrics)
 
@@ -42,21 +43,21 @@ def _number(value: str | None, factor: float) -> float | None:
     if value is None:
         return None
     try:
-        return float(value) * factor
+        number = float(value) * factor
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _keys(fields: Mapping[str, str]) -> float | None:
     # `db0:keys=5,expires=0,avg_ttl=0`; a database without keys has no line, so no lines in a Keyspace section mean zero.
-    if "total_commands_processed" not in fields:
-        return None
-    total = 0.0
-    for name, value in fields.items():
-        if name.startswith("db") and name[2:].isdigit():
-            count = value.partition(",")[0].removeprefix("keys=")
-            total += float(count) if count.isdigit() else 0.0
-    return total
+    counts = [
+        _number(value.partition(",")[0].removeprefix("keys="), 1)
+        for name, value in fields.items()
+        if name.startswith("db") and name[2:].isdigit()
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known, 0.0) if len(known) == len(counts) else None
 
 
 def _replication(fields: Mapping[str, str]) -> Replication:

@@ -12,4 +12,6 @@ def phases(count: int, interval_seconds: float) -> list[float]:
 def next_turn(now: float, phase: float, interval_seconds: float) -> float:
     """The first instant after `now` that is `phase` past a multiple of the interval. Turns that were missed are left out."""
     turns = (now - phase) // interval_seconds + 1
-    return turns * interval_seconds + phase
+    turn = turns * interval_seconds + phase
+    # Rounding may put that at `now` or before it.
+    return turn if turn > now else (turns + 1) * interval_seconds + phase

@@ -70,6 +70,8 @@ _ERRORS = {
     "WRONGPASS": (Verdict.CANNOT_TELL, Reason.AUTH),
     "NOPERM": (Verdict.CANNOT_TELL, Reason.NOPERM),
 }
+# What AUTH says without a word of its own: no password is set there, or (before Redis 6) it is another one.
+_LOGIN_ERRORS = ("ERR AUTH ", "ERR Client sent AUTH", "ERR invalid password")
 
 
 def judge(outcome: Answer | Failure, own_stall: timedelta, tolerated_stall: timedelta) -> Finding:
@@ -83,12 +85,15 @@ def judge(outcome: Answer | Failure, own_stall: timedelta, tolerated_stall: time
     if outcome.is_error:
         return _judge_error(outcome.ping)
     millis = outcome.round_trip / timedelta(milliseconds=1)
-    return Finding(Verdict.UP, Reason.ANSWERED, f"{outcome.ping} in {millis:.1f} ms")
+    without = f"; no INFO: {outcome.info_error}" if outcome.info is None and outcome.info_error else ""
+    return Finding(Verdict.UP, Reason.ANSWERED, f"{outcome.ping} in {millis:.1f} ms{without}")
 
 
 def _judge_error(text: str) -> Finding:
     word = text.partition(" ")[0]
     if "max number of clients" in text:
         return Finding(Verdict.CANNOT_TELL, Reason.MAXCLIENTS, text)
+    if text.startswith(_LOGIN_ERRORS):
+        return Finding(Verdict.CANNOT_TELL, Reason.AUTH, text)
     verdict, reason = _ERRORS.get(word, (Verdict.CANNOT_TELL, Reason.PROTOCOL))
     return Finding(verdict, reason, text)

@@ -1,20 +1,34 @@
-"""One persistent connection to one Redis, and just enough RESP to ask PING and INFO.
+"""One persistent connection to one Redis, on which PING and INFO are asked.
 
 The two commands go out in one write and come back in one read: one wake-up of our loop a poll. Nothing is sent that adds
-to the target's error counters (no HELLO, no CLIENT SETINFO); after any failure the connection is thrown away.
+to the target's error counters (no HELLO, no CLIENT SETINFO; an INFO that was refused is not asked again for a while);
+after any failure the connection is thrown away.
 """
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass
-from datetime import timedelta
 
 from collector.core.verdict import Answer, Failing, Failure
+from collector.edges.replies import Replies, Reply
 
-_PING_INFO = b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nINFO\r\n"
-_NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
+_PING = b"*1\r\n$4\r\nPING\r\n"
+_INFO = b"*1\r\n$4\r\nINFO\r\n"
+_INFO_AGAIN_SECONDS = 60.0
+# What our own machine or network says; EPERM and EACCES are a firewall of ours.
+_NO_ROUTE = {
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.EPERM,
+    errno.EACCES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,129 +45,110 @@ class Endpoint:
         return f"{self.host}:{self.port}"
 
 
-Reply = tuple[bytes, bytes]  # type byte, payload
-
-
-class _Replies(asyncio.Protocol):
-    """Collects simple, error, integer and bulk replies of one connection."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._wanted = 0
-        self._found: list[Reply] = []
-        self._waiter: asyncio.Future[list[Reply]] | None = None
-        self.first_at = 0.0
-        self.lost = False
-        self._loop = asyncio.get_running_loop()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
-
-    def ask(self, request: bytes, replies: int) -> "asyncio.Future[list[Reply]]":
-        """Send and give a future of that many replies."""
-        self._wanted, self._found, self.first_at = replies, [], 0.0
-        self._waiter = self._loop.create_future()
-        if self.lost or self.transport is None:
-            self._waiter.set_exception(ConnectionResetError("connection closed by the server"))
-        else:
-            self.transport.write(request)
-        return self._waiter
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (reply := self._take()) is not None:
-            if not self._found:
-                self.first_at = self._loop.time()
-            self._found.append(reply)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done() and len(self._found) >= self._wanted:
-            waiter.set_result(self._found)
-
-    def _take(self) -> Reply | None:
-        buffer = self._buffer
-        end = buffer.find(b"\r\n")
-        if end < 0:
-            return None
-        kind, head = bytes(buffer[:1]), bytes(buffer[1:end])
-        if kind in (b"+", b"-", b":"):
-            del buffer[: end + 2]
-            return kind, head
-        if kind != b"$" or not head.isdigit():
-            self._fail(ValueError(f"unexpected reply {bytes(buffer[:40])!r}"))
-            buffer.clear()
-            return None
-        size = int(head)
-        if len(buffer) < end + 2 + size + 2:
-            return None
-        payload = bytes(buffer[end + 2 : end + 2 + size])
-        del buffer[: end + 2 + size + 2]
-        return kind, payload
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self._fail(exc or ConnectionResetError("connection closed by the server"))
-
-    def _fail(self, fault: Exception) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            # An error reply followed by a close (maxclients) is an answer, not a reset.
-            if self._found:
-                self._waiter.set_result(self._found)
-            else:
-                self._waiter.set_exception(fault)
-
-
 class Connection:
     """Asks one endpoint, keeping the connection between polls."""
 
     def __init__(self, endpoint: Endpoint, timeout_seconds: float) -> None:
         self.endpoint = endpoint
         self._timeout = timeout_seconds
-        self._replies: _Replies | None = None
+        self._replies: Replies | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._info_again_at = 0.0
+        self._info_error = ""
 
     async def poll(self) -> Answer | Failure:
         """PING and INFO within the timeout, connecting first where needed. Never raises for what the target does."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout):
-                if self._replies is None or self._replies.lost:
-                    refusal = await self._connect()
-                    if refusal is not None:
-                        return refusal
-                return await self._ask(loop)
-        except (TimeoutError, OSError, ValueError) as fault:
-            self.close()
-            return self._failure(fault)
+        async with self._one_at_a_time:
+            deadline = asyncio.get_running_loop().time() + self._timeout
+            try:
+                addresses = [] if self._is_connected() else await self._addresses(deadline)
+                async with asyncio.timeout_at(deadline):
+                    refusal = await self._connect(addresses) if addresses else None
+                    return refusal or await self._ask()
+            except TimeoutError as fault:
+                return self._answered_in_part() or self._failure(fault)
+            except (OSError, ValueError) as fault:
+                self.close()
+                return self._failure(fault)
 
-    async def _connect(self) -> Answer | None:
-        loop = asyncio.get_running_loop()
+    def _is_connected(self) -> bool:
+        return self._replies is not None and self._replies.usable
+
+    async def _addresses(self, deadline: float) -> list[str]:
+        """Numeric addresses of the host. A resolver that doesn't answer is our trouble, so it is a fault of the name."""
+        host = self.endpoint.host
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = await loop.getaddrinfo(host, self.endpoint.port, type=socket.SOCK_STREAM)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "the name was not resolved in time") from None
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    async def _connect(self, addresses: list[str]) -> Answer | None:
+        """Connect to the first address that lets us, and log in; the server's refusal if it refuses."""
         self.close()
         endpoint = self.endpoint
         hostname = endpoint.host if endpoint.tls is not None else None
-        _, self._replies = await loop.create_connection(
-            _Replies, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=hostname
-        )
+        faults: list[OSError] = []
+        for address in addresses:
+            try:
+                _, self._replies = await asyncio.get_running_loop().create_connection(
+                    Replies, address, endpoint.port, ssl=endpoint.tls, server_hostname=hostname
+                )
+            except OSError as fault:
+                faults.append(fault)
+            else:
+                return await self._log_in(self._replies)
+        # What an address's owner says tells more than what our own network says of another address.
+        raise next((fault for fault in faults if fault.errno not in _NO_ROUTE), faults[0])
+
+    async def _log_in(self, replies: Replies) -> Answer | None:
+        endpoint = self.endpoint
         if endpoint.password is None:
             return None
         words = ["AUTH", *([endpoint.username] if endpoint.username else []), endpoint.password]
-        started = loop.time()
-        reply = (await self._replies.ask(_command(words), 1))[0]
-        if reply[0] == b"-":
-            self.close()
-            return Answer(_text(reply), is_error=True, round_trip=timedelta(seconds=loop.time() - started), info=None)
-        return None
+        await replies.ask(_command(words), 1)
+        reply = replies.taken()[0]
+        if reply[0] != b"-":
+            return None
+        self.close()
+        return Answer(_text(reply), is_error=True, round_trip=replies.round_trip, info=None)
 
-    async def _ask(self, loop: asyncio.AbstractEventLoop) -> Answer:
+    async def _ask(self) -> Answer:
         if self._replies is None:
             raise ConnectionResetError("connection closed by the server")
-        started = loop.time()
-        found = await self._replies.ask(_PING_INFO, 2)
-        round_trip = timedelta(seconds=self._replies.first_at - started)
-        ping = found[0]
-        info = found[1] if len(found) > 1 else (b"-", b"no reply")
-        text = info[1] if info[0] == b"$" else None
-        return Answer(_text(ping), ping[0] == b"-", round_trip, text, "" if text is not None else _text(info))
+        replies, started = self._replies, asyncio.get_running_loop().time()
+        with_info = started >= self._info_again_at
+        await replies.ask(_PING + _INFO if with_info else _PING, 1 + with_info)
+        ping, *rest = replies.taken()
+        info = rest[0] if rest else (b"-", b"the connection was closed before it")
+        if with_info:
+            self._remember(ping, info, started)
+        text = info[1] if with_info and info[0] == b"$" else None
+        return Answer(_text(ping), ping[0] == b"-", replies.round_trip, text, self._info_error)
+
+    def _remember(self, ping: Reply, info: Reply, now: float) -> None:
+        # A target that refuses INFO counts each time we ask as an error of its own: ask rarely.
+        self._info_error = "" if info[0] == b"$" else _text(info)
+        if ping[0] != b"-" and info[0] == b"-" and self._is_connected():
+            self._info_again_at = now + _INFO_AGAIN_SECONDS
+
+    def _answered_in_part(self) -> Answer | None:
+        """The answer to PING if it came in time and only INFO didn't. The connection goes: INFO may yet come."""
+        replies, self._replies = self._replies, None
+        if replies is None:
+            return None
+        found = replies.taken()
+        if replies.transport is not None:
+            replies.transport.abort()
+        if not found or found[0] == (b"+", b"OK"):
+            return None
+        late = f"no reply within {self._timeout:.2f} s"
+        return Answer(_text(found[0]), found[0][0] == b"-", replies.round_trip, None, late)
 
     def _failure(self, fault: Exception) -> Failure:
         where = str(self.endpoint)

@@ -5,16 +5,20 @@
 
 Every stage has one action, and an outcome moves it on. Actions are repeatable: each first looks whether its effect is
 there already, so a successor that finds an intent without an outcome does the action again. Until the target is primary
-there is a way back; from the promotion on there is only the way to the end, as in Sentinel: REDIRECTING gives up only
-when somebody else moved the record, never because time passed.
+there is a way back: what is aborted gives the fence back. From the promotion on there is only the way to the end, as in
+Sentinel: REDIRECTING gives up only when the record can't be moved any more, never because time passed.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from controller.core.health import Health
 from controller.core.policy import Policy
 from redis_agent.model import FailoverId, Fence, Kind, Phase, Plan, Stage
+
+CONTROLLER = "controller"
+"""The actor of what nobody ordered."""
 
 
 class Effect(Enum):
@@ -36,7 +40,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """One failover as its journal tells it. `since`: when the stage was entered. `seen_at`: when the fault was first seen."""
+    """One failover as its journal tells it.
+
+    `since`: when the stage was entered, or last taken up (after a crash, after a pause). `seen_at`: when the fault was
+    first seen. `begun`: something may have been done to the world.
+    """
 
     id: FailoverId
     plan: Plan
@@ -51,11 +59,17 @@ class Failover:
     phases: tuple[Phase, ...] = ()
     ended_at: datetime | None = None
     traceparent: str = ""
+    begun: bool = False
 
     @property
-    def needs_unfencing(self) -> bool:
-        """It went back before the promotion, and the source still refuses writes."""
-        return self.stage is Stage.ABORTED and self.fence is Fence.REFUSES_WRITES
+    def unasked(self) -> bool:
+        """No operator ordered or approved it."""
+        return self.actor == CONTROLLER
+
+    @property
+    def owes_unfencing(self) -> bool:
+        """It went back, and its source may refuse writes: a fence whose answer was lost may hold all the same."""
+        return self.plan.promote and self.stage is Stage.ABORTED and self.begun and self.fence is not Fence.LIFTED
 
 
 # What each stage is called once its effect was seen, in the phases that people read.
@@ -67,6 +81,27 @@ PHASES = {
     Stage.VERIFYING: "verified",
 }
 STEPS = tuple(PHASES)
+
+
+def first_stage(plan: Plan) -> Stage:
+    """Where a failover begins. Where every site takes writes there is nothing to fence and nothing to promote."""
+    return Stage.FENCING if plan.promote else Stage.REDIRECTING
+
+
+def objection(failover: Failover, source: Health) -> Outcome | None:
+    """What speaks against going on: nobody ordered this, and no quorum says any more that the source is down.
+
+    A failover may be taken up long after it was decided, by a controller that was away meanwhile. Asked before every step
+    up to the one from which there is no way back.
+    """
+    turning_point = Stage.PROMOTING if failover.plan.promote else Stage.REDIRECTING
+    if STEPS.index(failover.stage) > STEPS.index(turning_point):
+        return None
+    if not failover.unasked or source in (Health.SUSPECT, Health.DOWN):
+        return None
+    if source is Health.UP:
+        return Outcome(Effect.IMPOSSIBLE, f"{failover.plan.source} is up again")
+    return Outcome(Effect.NOT_YET, f"no quorum says any more that {failover.plan.source} is down")
 
 
 def advance(failover: Failover, outcome: Outcome, policy: Policy, now: datetime) -> Failover:
@@ -94,8 +129,6 @@ def _onward(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
 
 
 def _after(failover: Failover) -> Stage:
-    if failover.stage is Stage.FENCING and not failover.plan.promote:
-        return Stage.REDIRECTING
     if failover.stage is Stage.VERIFYING:
         return Stage.DONE
     return STEPS[STEPS.index(failover.stage) + 1]
@@ -108,6 +141,8 @@ def _patience(failover: Failover, policy: Policy) -> timedelta:
 
 def _unfenced(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
     """A dead site can't be fenced and need not be; a planned move without a fence would lose writes."""
+    if outcome.effect is Effect.IMPOSSIBLE:
+        return _ended(failover, Stage.ABORTED, f"nothing was moved: {outcome.detail}", now)
     if failover.plan.kind is Kind.PLANNED:
         return _ended(failover, Stage.ABORTED, f"the source could not be fenced: {outcome.detail}", now)
     return replace(_onward(failover, outcome, now), fence=Fence.UNREACHABLE)
@@ -119,7 +154,8 @@ def _aborted(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
 
 def _keeps_on(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
     if outcome.effect is Effect.IMPOSSIBLE:
-        return _ended(failover, Stage.FAILED, f"the record was not moved: {outcome.detail}", now)
+        stage = Stage.FAILED if failover.plan.promote else Stage.ABORTED
+        return _ended(failover, stage, f"the record was not moved: {outcome.detail}", now)
     return failover
 
 

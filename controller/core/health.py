@@ -4,7 +4,8 @@
        ▲                    ▲                     │                                 │
        └────── no quorum ───┴──── quorum UP ──────┴─────────────────────────────────┘
 
-A gap in the evidence while SUSPECT starts the confirmation anew: stale data never confirms.
+A gap in the evidence while SUSPECT starts the confirmation anew, and the votes that confirm must be from the end of the
+confirm time: one bad poll followed by silence confirms nothing.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ class Health(Enum):
     DOWN = "down"
 
 
+# How far the newest vote of a vantage may lie behind: a poll's turn and its time-out.
+_BETWEEN_VOTES = timedelta(seconds=1.5)
+
+
 @dataclass(frozen=True, slots=True)
 class SiteHealth:
     """The state and since when. `down_since`: when the present run of quorum DOWN began."""
@@ -35,19 +40,28 @@ class SiteHealth:
 def step(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: datetime) -> SiteHealth:
     """The state after counting `votes` at `now`."""
     if votes.says_down(quorum):
-        return _while_down(state, confirm, now)
+        return _while_down(state, votes, quorum, confirm, now)
     wanted = Health.UP if votes.says_up(1) else Health.UNKNOWN
     return state if state.health is wanted else SiteHealth(wanted, now)
 
 
-def _while_down(state: SiteHealth, confirm: timedelta, now: datetime) -> SiteHealth:
+def _while_down(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: datetime) -> SiteHealth:
     match state.health:
         case Health.DOWN:
             return state
-        case Health.SUSPECT if state.down_since is not None and now - state.down_since >= confirm:
+        case Health.SUSPECT if state.down_since is not None and _confirmed(
+            state.down_since, votes, quorum, confirm, now
+        ):
             return SiteHealth(Health.DOWN, now, state.down_since)
         case Health.SUSPECT:
             return state
         case _:
             begun = SiteHealth(Health.SUSPECT, now, now)
             return begun if confirm else SiteHealth(Health.DOWN, now, now)
+
+
+def _confirmed(down_since: datetime, votes: Tally, quorum: int, confirm: timedelta, now: datetime) -> bool:
+    if now - down_since < confirm:
+        return False
+    latest = down_since + confirm - min(_BETWEEN_VOTES, confirm / 2)
+    return votes.still_says_down(quorum, latest, now)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.failover import Failover
-from redis_agent.model import EventKind, FailoverEvent, FailoverId, Stage
+from redis_agent.model import EventKind, FailoverEvent, FailoverId, InstanceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,23 +18,33 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Every failover, and every event of each, oldest first."""
+    """Every failover, every event of each (oldest first), and of each instance the decision not to act that still holds."""
 
     failovers: Mapping[FailoverId, Failover]
     events: Mapping[FailoverId, tuple[FailoverEvent, ...]]
+    blocked: Mapping[InstanceId, FailoverEvent]
 
-    def newest(self, instance: str) -> Failover | None:
+    def newest(self, instance: InstanceId) -> Failover | None:
         """The instance's newest failover."""
-        own = [f for f in self.failovers.values() if f.plan.instance == instance]
-        return max(own, key=lambda f: f.decided_at, default=None)
+        return max(self._of(instance), key=lambda f: f.decided_at, default=None)
 
-    def open(self, instance: str) -> Failover | None:
+    def open(self, instance: InstanceId) -> Failover | None:
         """The instance's failover that hasn't ended, if any."""
-        own = [f for f in self.failovers.values() if f.plan.instance == instance and not f.stage.ended]
-        return max(own, key=lambda f: f.decided_at, default=None)
+        return max((f for f in self._of(instance) if not f.stage.ended), key=lambda f: f.decided_at, default=None)
+
+    def last_begun(self, instance: InstanceId) -> Failover | None:
+        """The instance's newest failover that did something, or is about to."""
+        return max((f for f in self._of(instance) if f.begun), key=lambda f: f.decided_at, default=None)
+
+    def last_moved_at(self, instance: InstanceId) -> datetime | None:
+        """When the last failover ended that did something. One that was withdrawn before it began moved nothing."""
+        return max((f.ended_at for f in self._of(instance) if f.begun and f.ended_at is not None), default=None)
+
+    def _of(self, instance: InstanceId) -> list[Failover]:
+        return [f for f in self.failovers.values() if f.plan.instance == instance]
 
 
-EMPTY = Journal({}, {})
+EMPTY = Journal({}, {}, {})
 
 
 def fold(journal: Journal, entry: Entry) -> Journal:
@@ -45,41 +55,55 @@ def fold(journal: Journal, entry: Entry) -> Journal:
         return journal  # a duplicate
     events = {**journal.events, event.failover: (*known, event)}
     failover = _folded(journal.failovers.get(event.failover), entry)
-    if failover is None:
-        return Journal(journal.failovers, events)
-    return Journal({**journal.failovers, event.failover: failover}, events)
+    failovers = journal.failovers if failover is None else {**journal.failovers, event.failover: failover}
+    return Journal(failovers, events, _blocked(journal.blocked, event))
+
+
+def _blocked(blocked: Mapping[InstanceId, FailoverEvent], event: FailoverEvent) -> Mapping[InstanceId, FailoverEvent]:
+    if event.kind is EventKind.REFUSED:
+        return {**blocked, event.instance: event}
+    held = blocked.get(event.instance)
+    if event.kind is EventKind.ENDED and held is not None and held.failover == event.failover:
+        return {instance: other for instance, other in blocked.items() if instance != event.instance}
+    return blocked
 
 
 def _folded(failover: Failover | None, entry: Entry) -> Failover | None:
     event = entry.event
-    if event.kind is EventKind.DECIDED and event.plan is not None:
-        return _decided(entry)
     if failover is None:
-        return None
+        return _decided(entry)
+    if event.kind in (EventKind.FENCED_LATE, EventKind.UNFENCED):
+        return replace(failover, fence=event.fence)
+    if failover.stage.ended:
+        return failover
     match event.kind:
         case EventKind.APPROVED:
             return replace(failover, stage=event.stage, since=event.at, actor=event.actor)
+        case EventKind.INTENT:
+            return replace(failover, since=event.at, begun=True)
         case EventKind.OUTCOME | EventKind.ENDED:
-            ended_at = event.at if event.stage.ended else None
-            return replace(
-                failover,
-                stage=event.stage,
-                since=event.at,
-                fence=event.fence,
-                change_id=event.change_id,
-                phases=event.phases,
-                ended_at=ended_at,
-                reason=event.reason if ended_at else failover.reason,
-            )
-        case EventKind.FENCED_LATE:
-            return replace(failover, fence=event.fence)
+            return _moved(failover, event)
         case _:
             return failover
 
 
+def _moved(failover: Failover, event: FailoverEvent) -> Failover:
+    ended = event.stage.ended
+    return replace(
+        failover,
+        stage=event.stage,
+        since=event.at,
+        fence=event.fence,
+        change_id=event.change_id,
+        phases=event.phases,
+        ended_at=event.at if ended else None,
+        reason=event.reason if ended else failover.reason,
+    )
+
+
 def _decided(entry: Entry) -> Failover | None:
     event = entry.event
-    if event.plan is None:
+    if event.kind is not EventKind.DECIDED or event.plan is None:
         return None
     # The phases of a decision are offsets from the first sight of the fault; "decided" is the last of them.
     offset = event.phases[-1].seconds if event.phases else 0.0
@@ -93,6 +117,5 @@ def _decided(entry: Entry) -> Failover | None:
         reason=event.reason,
         actor=event.actor,
         phases=event.phases,
-        ended_at=event.at if event.stage is Stage.REFUSED else None,
         traceparent=entry.traceparent,
     )

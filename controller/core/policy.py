@@ -5,7 +5,7 @@ end: what an operator orders by hand skips the ones that guard against acting un
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.core.health import Health, SiteHealth
@@ -54,6 +54,10 @@ class InstanceView:
     in_flight: str | None
     last_ended_at: datetime | None
     now: datetime
+    heard: Mapping[Datacenter, datetime] = field(
+        default_factory=dict
+    )  # when a replica last heard over a link that was up
+    half_moved_to: Datacenter | None = None  # where a failover of ours stopped half-way: it may be primary already
 
     @property
     def active(self) -> Datacenter | None:
@@ -142,6 +146,9 @@ def replication_denies(view: InstanceView, request: Request, _policy: Policy) ->
     """The target must not have heard from its primary since the primary was found down."""
     if view.active is None or request.target not in view.freshest:
         return None
+    replication = view.freshest[request.target].replication
+    if replication is None or not replication.link_up:
+        return None  # while the link is down only its fall is dated, not the last word over it
     down_since = view.health[view.active].down_since
     heard = last_heard(view.freshest[request.target])
     if down_since is None or heard is None or heard <= down_since + timedelta(seconds=1):
@@ -161,11 +168,15 @@ def target_up(view: InstanceView, request: Request, policy: Policy) -> str | Non
 
 def target_is_a_copy(view: InstanceView, request: Request, policy: Policy) -> str | None:
     """A site to be promoted must be a replica that was in step: its loss must be known and within bounds."""
-    if not view.promotes or request.target not in view.freshest:
+    if not view.promotes or view.active is None or request.target not in view.freshest:
         return None
     seen = view.freshest[request.target]
+    if seen.role is Role.PRIMARY and request.target == view.half_moved_to:
+        return None  # a failover of ours promoted it and went no further
     if seen.role is not Role.REPLICA or seen.replication is None:
         return f"{request.target} calls itself {seen.role.value}, not a replica: it holds no copy to promote"
+    if request.kind is Kind.PLANNED and not seen.replication.link_up:
+        return f"{request.target} is not connected to its primary: a planned move would wait for it in vain"
     loss = expected_loss(view, request.target)
     if loss is None:
         return f"{request.target} never heard from its primary: what would be lost is unknown"
@@ -206,7 +217,6 @@ def decide(view: InstanceView, request: Request, policy: Policy) -> Go | Refusal
 
 def _plan(view: InstanceView, request: Request, before: Record, active: Datacenter, passed: tuple[str, ...]) -> Plan:
     after = Record(before.name, before.type, view.values[request.target], view.ttl, before.epoch + 1)
-    loss = expected_loss(view, request.target) if view.promotes else timedelta()
     return Plan(
         instance=view.instance,
         source=active,
@@ -216,16 +226,26 @@ def _plan(view: InstanceView, request: Request, before: Record, active: Datacent
         after=after,
         promote=view.promotes,
         checks=passed,
-        expected_loss="unknown" if loss is None else f"up to {loss.total_seconds():.0f} s of writes",
+        expected_loss=_loss_in_words(view, request),
     )
 
 
-def choose_target(view: InstanceView, preferred: Datacenter | None) -> Datacenter | None:
-    """Where an emergency would go: the preferred site if it is up, else the first that is; None when none is."""
-    candidates = [dc for dc in view.values if dc != view.active and view.health[dc].health is Health.UP]
-    if preferred in candidates:
-        return preferred
-    return candidates[0] if candidates else None
+def _loss_in_words(view: InstanceView, request: Request) -> str:
+    if not view.promotes:
+        return "none from the move itself: every site takes writes"
+    if request.kind is Kind.PLANNED:
+        return "none: the source is fenced, and the target promoted once it has everything"
+    loss = expected_loss(view, request.target)
+    return "unknown" if loss is None else f"up to {loss.total_seconds():.0f} s of writes"
+
+
+def candidates(view: InstanceView, preferred: Datacenter | None) -> list[Datacenter]:
+    """Where an emergency could go, best first: the preferred site, then those that are up, then the others.
+
+    Policy says of each whether it may; a site that isn't up is refused with every reason.
+    """
+    others = [dc for dc in view.values if dc != view.active]
+    return sorted(others, key=lambda dc: (view.health[dc].health is not Health.UP, dc != preferred))
 
 
 def last_heard(seen: Observation) -> datetime | None:
@@ -238,7 +258,7 @@ def last_heard(seen: Observation) -> datetime | None:
 def expected_loss(view: InstanceView, target: Datacenter) -> timedelta | None:
     """How much of the source's writes the target may lack: from its last contact to the source's fall (or now)."""
     seen = view.freshest.get(target)
-    heard = last_heard(seen) if seen is not None else None
+    heard = view.heard.get(target) or (last_heard(seen) if seen is not None else None)
     if heard is None or view.active is None:
         return None
     down_since = view.health[view.active].down_since

@@ -31,6 +31,11 @@ class Tally:
         down = self.count(Verdict.DOWN)
         return down >= quorum and down > self.count(Verdict.UP)
 
+    def still_says_down(self, quorum: int, at: datetime, now: datetime) -> bool:
+        """A quorum's DOWN votes are dated `at` or later."""
+        dated = [now - vote.age for vote in self.votes if vote.counted is Verdict.DOWN]
+        return sum(1 for said in dated if said >= at) >= quorum
+
     def says_up(self, quorum: int) -> bool:
         """A quorum of vantages says UP, and more say so than say DOWN."""
         up = self.count(Verdict.UP)
@@ -53,7 +58,11 @@ def is_newer(observation: Observation, than: Observation | None) -> bool:
 def tally(latest: Latest, sites: Iterable[SiteId], now: datetime, max_age: timedelta) -> dict[SiteId, Tally]:
     """Count the votes on each of `sites`. `latest` holds the whole fleet's: isolation is judged on all of them."""
     cut_off = isolated(latest, now, max_age)
-    return {site: Tally(site, tuple(_votes(latest, site, now, max_age, cut_off))) for site in sites}
+    cast: dict[SiteId, list[Observation]] = {site: [] for site in sites}
+    for observation in latest.values():
+        if observation.site in cast:
+            cast[observation.site].append(observation)
+    return {site: Tally(site, tuple(_counted(votes, now, max_age, cut_off))) for site, votes in cast.items()}
 
 
 def isolated(latest: Latest, now: datetime, max_age: timedelta) -> frozenset[Vantage]:
@@ -70,18 +79,16 @@ def _sees_nothing(observations: list[Observation]) -> bool:
     return len(datacenters) >= 2 and all(o.verdict is not Verdict.UP for o in observations)
 
 
-def _votes(
-    latest: Latest, site: SiteId, now: datetime, max_age: timedelta, cut_off: frozenset[Vantage]
+def _counted(
+    votes: Iterable[Observation], now: datetime, max_age: timedelta, cut_off: frozenset[Vantage]
 ) -> Iterable[VoteSeen]:
-    for (voted, vantage), observation in sorted(latest.items(), key=lambda item: item[0][1]):
-        if voted != site:
-            continue
+    for observation in sorted(votes, key=lambda vote: vote.vantage):
         why = _staleness(observation, now, max_age)
-        if why is None and vantage in cut_off:
+        if why is None and observation.vantage in cut_off:
             why = "this vantage reaches no site anywhere: it is cut off itself"
         yield VoteSeen(
-            site=site,
-            vantage=vantage,
+            site=observation.site,
+            vantage=observation.vantage,
             verdict=observation.verdict,
             counted=observation.verdict if why is None else Verdict.CANNOT_TELL,
             reason=observation.reason,

@@ -1,7 +1,8 @@
 """What the collectors and the detector last said, kept from the log: votes by site and vantage, open anomalies by site."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.core.votes import is_newer
 from redis_agent import topics
@@ -28,6 +29,7 @@ class Ballots:
     latest: dict[Voter, Observation] = field(default_factory=dict)
     down_from: dict[Voter, FirstDown] = field(default_factory=dict)
     anomalies: dict[SiteId, Anomaly] = field(default_factory=dict)
+    heard: dict[SiteId, datetime] = field(default_factory=dict)
 
     def note(self, record: Delivered) -> None:
         """Take one record in. Raises Malformed."""
@@ -43,10 +45,18 @@ class Ballots:
         if not is_newer(observation, self.latest.get(voter)):
             return
         self.latest[voter] = observation
+        self._hear(observation)
         if observation.verdict is Verdict.DOWN:
             self.down_from.setdefault(voter, FirstDown(observation.at, traceparent))
         else:
             self.down_from.pop(voter, None)
+
+    def _hear(self, observation: Observation) -> None:
+        """A replica's last word from its primary, while the link is up: once it is down, Redis dates only its fall."""
+        replication = observation.replication
+        if replication is not None and replication.link_up and replication.last_io_seconds >= 0:
+            at = observation.at - timedelta(seconds=replication.last_io_seconds)
+            self.heard[observation.site] = max(at, self.heard.get(observation.site, at))
 
     def _anomaly(self, anomaly: Anomaly) -> None:
         if anomaly.state is AnomalyState.CLOSED:
@@ -54,6 +64,7 @@ class Ballots:
         else:
             self.anomalies[anomaly.site] = anomaly
 
-    def first_down(self, site: SiteId) -> list[FirstDown]:
-        """The beginnings of every vantage's run of DOWN on that site, earliest first."""
-        return sorted((first for (voted, _), first in self.down_from.items() if voted == site), key=lambda f: f.at)
+    def first_down(self, site: SiteId, vantages: Iterable[Vantage]) -> list[FirstDown]:
+        """The beginnings of these vantages' runs of DOWN on that site, earliest first."""
+        runs = [self.down_from[(site, vantage)] for vantage in vantages if (site, vantage) in self.down_from]
+        return sorted(runs, key=lambda first: first.at)

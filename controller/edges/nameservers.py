@@ -14,6 +14,7 @@ import dns.rdatatype
 from redis_agent.errors import Transient
 
 _TIMEOUT_SECONDS = 1.0
+_RESOLVER_SECONDS = 3.0
 
 
 async def values(nameservers: Sequence[str], name: str, kind: str) -> dict[str, str | None]:
@@ -35,9 +36,12 @@ async def addresses(nameservers: Sequence[str], name: str, value: str, kind: str
         return [value]
     loop = asyncio.get_running_loop()
     try:
-        found_here = await loop.getaddrinfo(value.rstrip("."), None, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(_RESOLVER_SECONDS):
+            found_here = await loop.getaddrinfo(value.rstrip("."), None, type=socket.SOCK_STREAM)
     except socket.gaierror as fault:
         raise Transient(f"{value}: {fault.strerror}") from fault
+    except TimeoutError:
+        raise Transient(f"{value}: this machine's resolver gave no answer in {_RESOLVER_SECONDS:g} s") from None
     return [str(address[4][0]) for address in found_here]
 
 
@@ -56,7 +60,8 @@ async def _query(server: str, name: str, kind: str) -> dns.message.Message | Non
     host, _, port = server.partition(":")
     query = dns.message.make_query(name, kind)
     try:
-        where = await _address(host)
+        async with asyncio.timeout(_RESOLVER_SECONDS):
+            where = await _address(host)
         return await dns.asyncquery.udp(query, where, timeout=_TIMEOUT_SECONDS, port=int(port or 53))
     except (dns.exception.DNSException, OSError):
         return None

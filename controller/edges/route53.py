@@ -6,6 +6,7 @@ aren't propagated yet) tells whether this failover's epoch is there. Source of t
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -13,16 +14,29 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.core.failover import Effect, Outcome
-from redis_agent.errors import Permanent, Transient
+from redis_agent.errors import AgentError, Permanent, Transient
 from redis_agent.fleet import Route53Section
 from redis_agent.log.thread import Lane
 from redis_agent.model import FailoverId, Record
 
-_EPOCH = re.compile(r"epoch=(\d+)(?: failover=(\S+))?")
+_EPOCH = re.compile(r"epoch=(\d+)(?: failover=([^\s\"]+))?")
 _EPOCH_TTL = 5
+# What makes a record set other than simple: weights, latency, health checks, aliases.
+_SPECIAL = frozenset({"SetIdentifier", "HealthCheckId", "AliasTarget", "TrafficPolicyInstanceId"})
 _RETRIABLE = frozenset(
     {"Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalFailure"}
 )
+
+
+_REFUSING = frozenset({"InvalidChangeBatch", "InvalidInput"})
+
+
+class _Unmovable(Permanent):
+    """The record is none that can be moved by this."""
+
+
+class _Refused(Permanent):
+    """The batch was refused for what it says; nothing of it was applied."""
 
 
 class Route53:
@@ -49,7 +63,11 @@ class Route53:
         return await self._lane.run(self._read, name, kind)
 
     async def move(self, before: Record, after: Record, failover: FailoverId) -> Outcome:
-        """Swap `before` for `after`, unless it is done already. SEEN: accepted. IMPOSSIBLE: somebody else moved it."""
+        """Swap `before` for `after`, unless it is done already.
+
+        SEEN: accepted. IMPOSSIBLE: somebody else moved it, or it will never be accepted. What may be mended meanwhile
+        (a network, a quota, rights that are missing) is NOT_YET.
+        """
         return await self._lane.run(self._move, before, after, failover)
 
     async def in_sync(self, change_id: str) -> bool:
@@ -81,33 +99,49 @@ class Route53:
         listed = self._call(self._client.list_resource_record_sets, asked)["ResourceRecordSets"]
         if not listed or _plain(listed[0]["Name"]) != _plain(name) or listed[0]["Type"] != kind:
             return None
+        if special := sorted(_SPECIAL & listed[0].keys()):
+            raise _Unmovable(f"{name} {kind} has {', '.join(special)}; only a simple record can be moved")
         values = listed[0].get("ResourceRecords", [])
         if len(values) != 1:
-            raise Permanent(f"{name} {kind} has {len(values)} values; a name that is moved must have exactly one")
+            raise _Unmovable(f"{name} {kind} has {len(values)} values; a name that is moved must have exactly one")
         return values[0]["Value"], int(listed[0]["TTL"])
 
     def _move(self, before: Record, after: Record, failover: FailoverId) -> Outcome:
         try:
-            now = self._read(before.name, before.type)
-            if now is not None and now.epoch == after.epoch and f"failover={failover}" in (now.epoch_text or ""):
-                return Outcome(Effect.SEEN, f"{after.name} was moved to {after.value} before (epoch {after.epoch})")
-            if now is None or (now.value, now.ttl, now.epoch_text) != (before.value, before.ttl, before.epoch_text):
-                return Outcome(Effect.IMPOSSIBLE, f"{before.name} is not as planned any more: {_told(now)}")
-            return self._swap(before, after, failover)
-        except Transient as fault:
-            return Outcome(Effect.NOT_YET, str(fault))
-        except Permanent as fault:
+            return self._found(before, after, failover) or self._swap(before, after, failover)
+        except _Refused as fault:
+            # Whatever was changed between the look and the swap, and be it by a late request of our own, is there now.
+            return self._found_after(fault, before, after, failover)
+        except _Unmovable as fault:
             return Outcome(Effect.IMPOSSIBLE, str(fault))
+        except AgentError as fault:
+            return Outcome(Effect.NOT_YET, str(fault))
+
+    def _found(self, before: Record, after: Record, failover: FailoverId) -> Outcome | None:
+        """What the record as it stands makes of the move; None while it is as planned."""
+        now = self._read(before.name, before.type)
+        if now is not None and now.epoch == after.epoch and _mover_of(now.epoch_text) == failover:
+            return Outcome(Effect.SEEN, f"{after.name} was moved to {after.value} before (epoch {after.epoch})")
+        if now is None or (now.value, now.epoch_text) != (before.value, before.epoch_text):
+            return Outcome(Effect.IMPOSSIBLE, f"{before.name} is not as planned any more: {_told(now)}")
+        return None
+
+    def _found_after(self, refusal: "_Refused", before: Record, after: Record, failover: FailoverId) -> Outcome:
+        try:
+            return self._found(before, after, failover) or Outcome(Effect.IMPOSSIBLE, str(refusal))
+        except AgentError as fault:
+            return Outcome(Effect.NOT_YET, f"{refusal}; then: {fault}")
 
     def _swap(self, before: Record, after: Record, failover: FailoverId) -> Outcome:
-        reply = self._call(
-            self._client.change_resource_record_sets,
-            {
-                "HostedZoneId": self._zone,
-                "ChangeBatch": {"Comment": f"redis-agent {failover}", "Changes": _changes(before, after, failover)},
-            },
-        )
-        change = reply["ChangeInfo"]["Id"]
+        # The epoch's TTL is nobody's business but must be repeated exactly, so it is taken as it stands.
+        # So is the record's: who lowers it during an incident changes nothing about where the name points.
+        held = self._one(epoch_name(before.name), "TXT") if before.epoch_text is not None else None
+        own = self._one(before.name, before.type)
+        before = before if own is None else replace(before, ttl=own[1])
+        changes = _changes(before, after, failover, _EPOCH_TTL if held is None else held[1])
+        batch = {"Comment": f"redis-agent {failover}", "Changes": changes}
+        asked = {"HostedZoneId": self._zone, "ChangeBatch": batch}
+        change = self._call(self._client.change_resource_record_sets, asked)["ChangeInfo"]["Id"]
         return Outcome(Effect.SEEN, f"{after.name} moved to {after.value} (epoch {after.epoch})", change)
 
     def _call(self, call: Any, arguments: dict[str, Any]) -> Any:
@@ -119,7 +153,7 @@ class Route53:
             status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if error.get("Code") in _RETRIABLE or status >= 500:
                 raise Transient(text) from fault
-            raise Permanent(text) from fault
+            raise (_Refused(text) if error.get("Code") in _REFUSING else Permanent(text)) from fault
         except BotoCoreError as fault:
             raise Transient(f"Route 53: {fault}") from fault
 
@@ -134,11 +168,16 @@ def _epoch_of(text: str | None) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _changes(before: Record, after: Record, failover: FailoverId) -> list[dict[str, Any]]:
+def _mover_of(text: str | None) -> str | None:
+    found = _EPOCH.search(text or "")
+    return found.group(2) if found else None
+
+
+def _changes(before: Record, after: Record, failover: FailoverId, epoch_ttl: int) -> list[dict[str, Any]]:
     epoch = epoch_name(before.name)
     changes = [_change("DELETE", before.name, before.type, before.ttl, before.value)]
     if before.epoch_text is not None:
-        changes.append(_change("DELETE", epoch, "TXT", _EPOCH_TTL, before.epoch_text))
+        changes.append(_change("DELETE", epoch, "TXT", epoch_ttl, before.epoch_text))
     text = f'"epoch={after.epoch} failover={failover}"'
     return [
         *changes,

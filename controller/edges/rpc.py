@@ -1,19 +1,19 @@
 """FailoverService: requests -> the service's state -> replies. Policy's refusals are FAILED_PRECONDITION, all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from controller.core.failover import Failover
-from controller.core.policy import Go, InstanceView, Refusal
-from controller.edges.journal import JournalLog
-from controller.settings import Instance, Settings
+from controller.core.policy import InstanceView, Refusal
+from controller.edges.orders import Order, Orders
+from controller.settings import Instance
 from redis_agent import pause
 from redis_agent.errors import AgentError, NotFound, Refused
-from redis_agent.model import Datacenter, FailoverId, InstanceId, Kind
+from redis_agent.model import Datacenter, EventKind, FailoverEvent, FailoverId, Kind
 from redis_agent.rpc.channel import abort
 from redis_agent.v1 import failover_pb2, observation_pb2
 from redis_agent.v1 import failover_service_pb2 as pb
@@ -26,39 +26,17 @@ _LISTED = 50
 _LISTED_AT_MOST = 500
 
 
-class Fleet(Protocol):
-    """What the servicer needs of the service."""
-
-    settings: Settings
-    journal: JournalLog
-    refusals: dict[InstanceId, tuple[str, ...]]
-
-    def instance(self, instance_id: str) -> Instance:
-        """By id; raises NotFound."""
-
-    def view(self, instance: Instance, now: datetime, apart_from: FailoverId | None = None) -> InstanceView:
-        """As it stands."""
-
-    async def plan(self, instance: Instance, target: Datacenter, kind: Kind) -> Go | Refusal:
-        """What would be done."""
-
-    async def order(self, instance: Instance, target: Datacenter, kind: Kind, reason: str, actor: str) -> FailoverId:
-        """Begin it."""
-
-    async def approve(self, failover_id: FailoverId, actor: str, comment: str) -> None:
-        """Let it go on."""
-
-
 class Servicer(pb_grpc.FailoverServiceServicer):
     """Serves the whole fleet."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._standing = orders.standing
         self._ordered: dict[str, FailoverId] = {}
 
     async def GetFleetStatus(self, request: pb.GetFleetStatusRequest, context: Context) -> pb.GetFleetStatusResponse:
         """Every instance."""
-        statuses = [self._status(instance) for instance in self._fleet.settings.instances.values()]
+        statuses = [self._status(instance) for instance in self._standing.settings.instances.values()]
         return pb.GetFleetStatusResponse(instances=statuses)
 
     async def GetInstanceStatus(
@@ -66,15 +44,15 @@ class Servicer(pb_grpc.FailoverServiceServicer):
     ) -> pb.GetInstanceStatusResponse:
         """One instance."""
         try:
-            return pb.GetInstanceStatusResponse(status=self._status(self._fleet.instance(request.instance)))
+            return pb.GetInstanceStatusResponse(status=self._status(self._orders.instance(request.instance)))
         except AgentError as fault:
             await abort(context, fault)
 
     async def PlanFailover(self, request: pb.PlanFailoverRequest, context: Context) -> pb.PlanFailoverResponse:
         """The plan and what speaks against it."""
         try:
-            instance = self._fleet.instance(request.instance)
-            verdict = await self._fleet.plan(instance, Datacenter(request.target), _kind(request.kind))
+            instance = self._orders.instance(request.instance)
+            verdict = await self._orders.plan(instance, Datacenter(request.target), _kind(request.kind))
         except AgentError as fault:
             await abort(context, fault)
         if isinstance(verdict, Refusal):
@@ -86,13 +64,13 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         known = self._ordered.get(request.request_id)
         try:
             if known is None:
-                known = await self._fleet.order(
-                    self._fleet.instance(request.instance),
+                order = Order(
                     Datacenter(request.target),
                     _kind(request.kind),
                     request.reason or "ordered by an operator",
                     request.actor or "operator",
                 )
+                known = await self._orders.begin(self._orders.instance(request.instance), order)
         except AgentError as fault:
             await abort(context, fault)
         if request.request_id:
@@ -102,20 +80,20 @@ class Servicer(pb_grpc.FailoverServiceServicer):
     async def ApproveFailover(self, request: pb.ApproveFailoverRequest, context: Context) -> pb.ApproveFailoverResponse:
         """Let a waiting failover go on."""
         try:
-            await self._fleet.approve(FailoverId(request.id), request.actor or "operator", request.comment)
+            await self._orders.approve(FailoverId(request.id), request.actor or "operator", request.comment)
         except AgentError as fault:
             await abort(context, fault)
         return pb.ApproveFailoverResponse(failover=self._failover(FailoverId(request.id)))
 
     async def GetFailover(self, request: pb.GetFailoverRequest, context: Context) -> pb.GetFailoverResponse:
         """One failover with its journal."""
-        if FailoverId(request.id) not in self._fleet.journal.journal.events:
+        if FailoverId(request.id) not in self._standing.journal.journal.events:
             await abort(context, NotFound(f"no failover {request.id!r}"))
         return pb.GetFailoverResponse(failover=self._failover(FailoverId(request.id)))
 
     async def ListFailovers(self, request: pb.ListFailoversRequest, context: Context) -> pb.ListFailoversResponse:
         """Newest first, decisions not to act among them."""
-        journal = self._fleet.journal.journal
+        journal = self._standing.journal.journal
         wanted = [
             (events[0].at, failover)
             for failover, events in journal.events.items()
@@ -129,7 +107,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         self, request: pb.WatchFailoversRequest, context: Context
     ) -> AsyncIterator[pb.WatchFailoversResponse]:
         """Every journal entry from now on."""
-        async with self._fleet.journal.watch() as events:
+        async with self._standing.journal.watch() as events:
             while True:
                 event = await events.get()
                 if not request.instance or event.instance == request.instance:
@@ -139,7 +117,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         """Set the kill switch."""
         try:
             if request.instance:
-                self._fleet.instance(request.instance)
+                self._orders.instance(request.instance)
             pause.pause(self._pause_dir, request.instance or None, request.reason or "no reason given")
         except AgentError as fault:
             await abort(context, fault)
@@ -157,43 +135,47 @@ class Servicer(pb_grpc.FailoverServiceServicer):
 
     @property
     def _pause_dir(self) -> Path:
-        return self._fleet.settings.pause_dir
+        return self._standing.settings.pause_dir
 
     def _status(self, instance: Instance) -> pb.InstanceStatus:
-        view = self._fleet.view(instance, datetime.now(UTC))
+        view = self._standing.view(instance, datetime.now(UTC))
         status = pb.InstanceStatus(
             instance=instance.id,
             record=instance.dns.record if instance.dns else "",
             active_datacenter=view.active or "",
             mode=instance.policy.mode.value,
-            refusals=self._fleet.refusals.get(instance.id, ()),
+            refusals=self._standing.refusals.get(instance.id, ()),
             paused=view.paused is not None,
             pause_reason=view.paused or "",
             sites=[_site(view, dc) for dc in instance.values],
         )
-        newest = self._fleet.journal.journal.newest(instance.id)
+        newest = self._standing.journal.journal.newest(instance.id)
         if newest is not None:
             status.failover.CopyFrom(self._failover(newest.id))
         return status
 
     def _failover(self, failover_id: FailoverId) -> pb.Failover:
-        events = self._fleet.journal.journal.events.get(failover_id, ())
-        failover = self._fleet.journal.journal.failovers.get(failover_id)
-        if failover is None:
-            first = events[0]
-            return pb.Failover(
-                id=failover_id,
-                instance=first.instance,
-                stage=enum_to(failover_pb2.Stage, first.stage),
-                reason=first.reason,
-                actor=first.actor,
-                decided_at=instant_to(first.at),
-                ended_at=instant_to(first.at),
-                events=[failover_event_to(event) for event in events],
-            )
-        reply = _told(failover)
+        events = self._standing.journal.journal.events.get(failover_id, ())
+        failover = self._standing.journal.journal.failovers.get(failover_id)
+        reply = _told(failover) if failover is not None else _refused(events)
         reply.events.extend(failover_event_to(event) for event in events)
         return reply
+
+
+def _refused(events: Sequence[FailoverEvent]) -> pb.Failover:
+    """A decision not to act, with its newest reason; ended when it holds no longer."""
+    newest = next((event for event in reversed(events) if event.kind is EventKind.REFUSED), events[-1])
+    reply = pb.Failover(
+        id=newest.failover,
+        instance=newest.instance,
+        stage=enum_to(failover_pb2.Stage, newest.stage),
+        reason=newest.reason,
+        actor=newest.actor,
+        decided_at=instant_to(events[0].at),
+    )
+    if events[-1].kind is EventKind.ENDED:
+        reply.ended_at.CopyFrom(instant_to(events[-1].at))
+    return reply
 
 
 def _told(failover: Failover) -> pb.Failover:
@@ -231,4 +213,3 @@ def _kind(number: int) -> Kind:
     if number == failover_pb2.FAILOVER_KIND_UNSPECIFIED:
         return Kind.EMERGENCY
     return enum_from(failover_pb2.FailoverKind, number, Kind)
-

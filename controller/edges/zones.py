@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from controller.core.failover import Effect, Outcome
 from controller.core.policy import same_name
 from controller.edges import nameservers, redis_admin
-from controller.edges.redis_admin import Access
+from controller.edges.access import Access
 from controller.edges.route53 import Route53
-from redis_agent.errors import Transient
+from redis_agent.errors import AgentError, Transient
 from redis_agent.fleet import Route53Section
 from redis_agent.model import FailoverId, Record
 
@@ -28,6 +29,16 @@ class Zones:
         """Compare and swap at the provider."""
         return await self._clients[provider].move(before, after, failover)
 
+    async def moved(self, provider: str, after: Record, failover: FailoverId) -> Outcome | None:
+        """SEEN when this failover moved the record already; None when not, or when that can't be seen."""
+        try:
+            now = await self._clients[provider].read(after.name, after.type)
+        except AgentError:
+            return None
+        if now is None or now.epoch != after.epoch or str(failover) not in (now.epoch_text or ""):
+            return None
+        return Outcome(Effect.SEEN, f"{after.name} was moved to {after.value} before (epoch {after.epoch})")
+
     async def visible(self, provider: str, after: Record, change_id: str) -> Outcome:
         """SEEN once every authoritative server answers the new value, and the provider says that all are in sync."""
         try:
@@ -38,7 +49,7 @@ class Zones:
                 return Outcome(Effect.NOT_YET, told)
             if change_id and not await self._clients[provider].in_sync(change_id):
                 return Outcome(Effect.NOT_YET, f"{change_id} is still pending")
-        except Transient as fault:
+        except AgentError as fault:
             return Outcome(Effect.NOT_YET, str(fault))
         return Outcome(Effect.SEEN, f"{len(answers)} authoritative servers answer {after.value}")
 
@@ -47,13 +58,19 @@ class Zones:
         try:
             servers = await self._servers(provider)
             found = await nameservers.addresses(servers, after.name, after.value, after.type)
-        except Transient as fault:
+        except AgentError as fault:
             return Outcome(Effect.NOT_YET, str(fault))
-        reached = Access(found[0], target.port, target.tls, target.ca_file, target.username, target.password)
-        return await redis_admin.write(reached, key)
+        # By the address that the name gave; a certificate is still the site's.
+        return await redis_admin.write(
+            replace(target, host=found[0], certificate_name=target.certificate_name or target.host), key
+        )
 
     async def _servers(self, provider: str) -> tuple[str, ...]:
-        return self._configured[provider] or await self._clients[provider].nameservers()
+        """Raises Transient when there are none: nobody asked is nobody who answered."""
+        servers = self._configured[provider] or await self._clients[provider].nameservers()
+        if not servers:
+            raise Transient(f"{provider}: the provider names no name servers; list them under dns.{provider}")
+        return servers
 
     async def close(self) -> None:
         """End the clients."""

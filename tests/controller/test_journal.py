@@ -1,0 +1,235 @@
+"""The write-ahead journal: read back, it is what it was; and what the log may or may not have taken is settled first."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.core.failover import CONTROLLER, STEPS
+from controller.core.journal import EMPTY, Entry, Journal, fold
+from controller.edges.journal import WRITER, JournalLog
+from redis_agent import telemetry, topics
+from redis_agent.errors import Fenced, LogUnavailable
+from redis_agent.fleet import TelemetrySection
+from redis_agent.log import Log, Outgoing
+from redis_agent.log.embedded import EmbeddedLog
+from redis_agent.model import EventKind, FailoverEvent, FailoverId, Fence, Origin, Phase, Stage
+from redis_agent.process import Origins
+from redis_agent.testing import contents
+from tests.controller.faltering import FalteringLog, Fault
+from tests.controller.values import FAILOVER, NOON, ORDERS, PLAN, seconds
+
+ID = FAILOVER.id
+NO = FailoverId("no-1")
+
+
+def event(kind: EventKind, stage: Stage, at: float, failover: FailoverId = ID) -> FailoverEvent:
+    return FailoverEvent(
+        failover=failover,
+        instance=ORDERS,
+        kind=kind,
+        stage=stage,
+        at=NOON + seconds(at),
+        reason=f"{kind.value} {stage.value}",
+        origin=Origin("controller-1", int(at * 1000)),
+        actor=CONTROLLER,
+        plan=PLAN if kind is EventKind.DECIDED else None,
+        phases=(Phase("decided", 4.0),),
+    )
+
+
+def a_failover() -> list[FailoverEvent]:
+    """Every event of one that goes well: a decision, then an intent and an outcome a step."""
+    events = [event(EventKind.DECIDED, Stage.FENCING, 0)]
+    following = [*STEPS[1:], Stage.DONE]
+    for number, (stage, moved) in enumerate(zip(STEPS, following, strict=True)):
+        kind = EventKind.ENDED if moved.ended else EventKind.OUTCOME
+        events += [event(EventKind.INTENT, stage, number + 0.2), event(kind, moved, number + 0.7)]
+    return events
+
+
+EVENTS = a_failover()
+
+
+def told(events: list[FailoverEvent]) -> Journal:
+    journal = EMPTY
+    for each in events:
+        journal = fold(journal, Entry(each, "trace"))
+    return journal
+
+
+# --- the fold
+
+
+@pytest.mark.parametrize("length", range(2, len(EVENTS) + 1))
+def test_after_any_event_the_journal_knows_the_stage(length: int) -> None:
+    journal = told(EVENTS[:length])
+    last = [each for each in EVENTS[:length] if each.kind is not EventKind.INTENT][-1]
+    assert journal.failovers[ID].stage is last.stage
+    assert (journal.open(ORDERS) is None) == last.stage.ended
+
+
+@given(st.integers(0, 2**32))
+def test_duplicates_change_nothing(seed: int) -> None:
+    """The log gives at least once: again and late, but the first of each in order."""
+    random = Random(seed)
+    doubled: list[FailoverEvent] = []
+    for number, each in enumerate(EVENTS):
+        doubled.append(each)
+        doubled += random.sample(EVENTS[: number + 1], random.randint(0, min(3, number + 1)))
+    assert told(doubled) == told(EVENTS)
+
+
+def test_an_intent_says_that_something_may_have_been_done_and_starts_the_patience_anew() -> None:
+    decided = told(EVENTS[:1]).failovers[ID]
+    intended = told([*EVENTS[:1], event(EventKind.INTENT, Stage.FENCING, 500)]).failovers[ID]
+    assert (decided.begun, intended.begun) == (False, True)
+    assert intended.since == NOON + seconds(500)
+
+
+def test_events_of_a_failover_that_was_never_decided_are_kept_and_change_nothing() -> None:
+    journal = told(EVENTS[1:])
+    assert not journal.failovers
+    assert len(journal.events[ID]) == len(EVENTS) - 1
+
+
+def test_a_failover_that_ended_stays_so() -> None:
+    late = [event(EventKind.OUTCOME, Stage.PROMOTING, 90), event(EventKind.ENDED, Stage.FAILED, 91)]
+    assert told([*EVENTS, *late]).failovers[ID] == told(EVENTS).failovers[ID]
+
+
+def test_but_for_its_fence_which_is_put_up_late_or_lifted() -> None:
+    late = replace(event(EventKind.FENCED_LATE, Stage.DONE, 90), fence=Fence.REFUSES_WRITES)
+    lifted = replace(event(EventKind.UNFENCED, Stage.DONE, 91), fence=Fence.LIFTED)
+    assert told([*EVENTS, late]).failovers[ID] == replace(told(EVENTS).failovers[ID], fence=Fence.REFUSES_WRITES)
+    assert told([*EVENTS, late, lifted]).failovers[ID].fence is Fence.LIFTED
+
+
+def test_a_failover_that_was_withdrawn_before_it_began_is_no_reason_to_cool_down() -> None:
+    withdrawn = [event(EventKind.DECIDED, Stage.AWAITING_APPROVAL, 0), event(EventKind.ENDED, Stage.ABORTED, 9)]
+    assert told(withdrawn).last_moved_at(ORDERS) is None
+    assert told(EVENTS).last_moved_at(ORDERS) == EVENTS[-1].at
+
+
+def test_a_decision_not_to_act_holds_until_it_ends() -> None:
+    refused = event(EventKind.REFUSED, Stage.REFUSED, 0, NO)
+    again = replace(event(EventKind.REFUSED, Stage.REFUSED, 5, NO), reason="another")
+    ended = event(EventKind.ENDED, Stage.REFUSED, 9, NO)
+    assert told([refused]).blocked == {ORDERS: refused}
+    assert told([refused, again]).blocked == {ORDERS: again}
+    assert told([refused, again, ended]).blocked == {}
+    assert told([refused, *EVENTS]).blocked == {ORDERS: refused}
+
+
+# --- on a log
+
+
+Check = Callable[[Log], Awaitable[None]]
+
+
+def on_a_log(directory: Path, check: Check) -> None:
+    async def run() -> None:
+        log = EmbeddedLog(directory / "log.db")
+        try:
+            await log.prepare()
+            await check(log)
+        finally:
+            await log.close()
+
+    asyncio.run(run())
+
+
+async def opened(log: Log) -> JournalLog:
+    journal = JournalLog(telemetry.build("controller", TelemetrySection()), Origins("controller").next)
+    await journal.open(log)
+    return journal
+
+
+async def write(journal: JournalLog, each: FailoverEvent) -> None:
+    with journal.span("test", {}) as span:
+        await journal.append([each], span)
+
+
+def test_read_back_the_journal_is_what_it_was_while_it_was_written(tmp_path: Path) -> None:
+    async def check(log: Log) -> None:
+        live = await opened(log)
+        for each in [*EVENTS, event(EventKind.REFUSED, Stage.REFUSED, 50, NO)]:
+            await write(live, each)
+        assert (await opened(log)).journal == live.journal
+        assert live.journal.failovers[ID].stage is Stage.DONE
+        assert live.journal.failovers[ID].traceparent
+
+    on_a_log(tmp_path, check)
+
+
+def test_whoever_opens_it_last_is_the_only_one_who_writes(tmp_path: Path) -> None:
+    async def check(log: Log) -> None:
+        first = await opened(log)
+        second = await opened(log)
+        with pytest.raises(Fenced):
+            await write(first, EVENTS[0])
+        assert not first.journal.failovers
+        await write(second, EVENTS[0])
+        assert len(await contents(log, topics.FAILOVERS)) == 1
+
+    on_a_log(tmp_path, check)
+
+
+def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(tmp_path: Path) -> None:
+    async def check(log: Log) -> None:
+        writer = await log.writer(WRITER)
+        await writer.append([Outgoing(topics.FAILOVERS, ORDERS, b"\xffnonsense")])
+        await write(await opened(log), EVENTS[0])
+        assert (await opened(log)).journal.failovers.keys() == {ID}
+        assert [record.value for record in await contents(log, topics.DEADLETTER)][:1] == [b"\xffnonsense"]
+
+    on_a_log(tmp_path, check)
+
+
+def test_an_event_that_the_log_did_not_take_is_not_believed(tmp_path: Path) -> None:
+    async def check(log: Log) -> None:
+        journal = await opened(FalteringLog(log, lambda _: Fault.LOST))
+        with pytest.raises(LogUnavailable):
+            await write(journal, EVENTS[0])
+        assert journal.journal == EMPTY
+
+    on_a_log(tmp_path, check)
+
+
+def test_before_it_is_open_nothing_can_be_written() -> None:
+    journal = JournalLog(telemetry.build("controller", TelemetrySection()), Origins("controller").next)
+    with pytest.raises(LogUnavailable):
+        asyncio.run(write(journal, EVENTS[0]))
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST])
+def test_insisting_writes_an_event_until_the_log_says_so_and_it_counts_once(tmp_path: Path, fault: Fault) -> None:
+    faults = [fault, fault, Fault.NONE]
+
+    async def check(log: Log) -> None:
+        journal = await opened(FalteringLog(log, lambda _: faults.pop(0)))
+        with journal.span("test", {}) as span:
+            await journal.insist([EVENTS[0]], span)
+        assert not faults
+        assert len(journal.journal.events[ID]) == 1
+        assert (await opened(log)).journal == journal.journal
+
+    on_a_log(tmp_path, check)
+
+
+def test_a_watcher_hears_every_event_from_then_on(tmp_path: Path) -> None:
+    async def check(log: Log) -> None:
+        journal = await opened(log)
+        await write(journal, EVENTS[0])
+        async with journal.watch() as heard:
+            await write(journal, EVENTS[1])
+            await write(journal, EVENTS[2])
+        await write(journal, EVENTS[3])
+        assert [heard.get_nowait() for _ in range(heard.qsize())] == EVENTS[1:3]
+
+    on_a_log(tmp_path, check)
