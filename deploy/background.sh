@@ -8,7 +8,7 @@ case "$1" in
 up)
     if running; then echo "already running with process id $(cat "$state/up.pid")"; exit 1; fi
     mkdir -p "$state"
-    .venv/bin/redis-agent config check "$2"
+    .venv/bin/redis-agent config check --here "$2"
     nohup .venv/bin/redis-agent up --config "$2" >"$state/up.log" 2>&1 &
     echo $! >"$state/up.pid"
     echo "running; its lines are in $state/up.log; stop it with: make down" ;;

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,7 +24,16 @@ _GRACE_SECONDS = 2
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without signal handlers of its own: the process has them."""
+    """Uvicorn without signal handlers of its own: the process has them. `listening` is set once it takes connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and say so."""
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -60,11 +70,12 @@ class Service:
     async def _serve(self, server: _Server, listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
         serving = asyncio.create_task(server.serve([listener]))
-        if self._settings.generated is not None:
-            logger.info("the API key is in %s", self._settings.generated)
-        logger.info("listening on http://%s:%d/", host, port)
-        await self._life.ready()
         try:
+            await _first({serving, asyncio.create_task(server.listening.wait())})
+            if self._settings.generated is not None:
+                logger.info("the API key is in %s", self._settings.generated)
+            logger.info("listening on http://%s:%d/", host, port)
+            await self._life.ready()
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             server.should_exit = True
@@ -72,11 +83,17 @@ class Service:
             raise
 
     def _app(self, backends: Backends, snapshots: Snapshots) -> FastAPI:
-        door = Door(self._settings.key)
-        app = rest.build(backends, door, self._life.telemetry.registry)
-        door_module.mount(app, door)
+        app = rest.build(backends, self._life.telemetry.registry)
+        door_module.mount(app, Door(self._settings.key))
         page.mount(app, snapshots)
         return app
+
+
+async def _first(tasks: "set[asyncio.Task[Any]]") -> None:
+    """Until one of them is done. Raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -33,12 +33,16 @@ def read(fleet: Fleet) -> Settings:
 
 def _generated(path: Path) -> str:
     try:
-        if path.exists():
-            return path.read_text().strip()
+        if path.exists() and (kept := path.read_text().strip()):
+            return kept
         path.parent.mkdir(parents=True, exist_ok=True)
         key = secrets.token_hex(24)
-        path.touch(mode=0o600)
-        path.write_text(key + "\n")
+        # Whole or not at all: half a key, or none, would be taken for one at the next start.
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600, exist_ok=False)
+        new.write_text(key + "\n")
+        new.replace(path)
     except OSError as fault:
         raise ConfigurationError(
             [f"api.api_key_file: none given, and {path} can't be written: {fault.strerror}"]

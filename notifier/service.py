@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from opentelemetry.trace import Span, SpanKind
@@ -16,62 +17,96 @@ from prometheus_client import Counter
 
 from notifier.core import grouping, outbox
 from notifier.core.alerts import alert_of, of_anomaly, of_failover
-from notifier.core.outbox import Attempt, Owed
+from notifier.core.memory import Memory
+from notifier.core.outbox import Attempt, Fate, Owed
 from notifier.settings import Settings
 from redis_agent import telemetry, topics
-from redis_agent.errors import LogUnavailable, Malformed, Rebalanced
+from redis_agent.errors import LogUnavailable, Malformed, Rebalanced, Unreachable
 from redis_agent.log import Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.deadletter import dead_letter
-from redis_agent.model import Alert, AlertEvent, AlertEventKind, AlertId, Notification
+from redis_agent.model import Alert, AlertEvent, AlertEventKind, Notification
 from redis_agent.process import Life
 from redis_agent.wire import alert_event_to, decode_alert_event, decode_anomaly, decode_failover_event
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 0.1
 _REMEMBERED = timedelta(days=30)
-_EVENTS_HELD = 50_000
+_ATTEMPT_SECONDS = 30.0
+_LAST_ATTEMPTS_SECONDS = 1.5
 
 
 class Service:
-    """Owns alerts, groups and the outbox."""
+    """Owns what the alert log tells, and the attempts on their way."""
 
     def __init__(self, life: Life, settings: Settings) -> None:
-        self.events: deque[AlertEvent] = deque(maxlen=_EVENTS_HELD)
         self._life = life
         self._settings = settings
-        self._groups: grouping.Groups = {}
-        self._outbox: outbox.Outbox = {}
-        self._traces: dict[AlertId, str] = {}
+        self._memory = Memory(settings.group_wait)
+        self._recovered = False
         self._sending: dict[str, asyncio.Task[None]] = {}
-        self._results: list[tuple[str, Attempt, str]] = []
+        self._results: list[tuple[str, Attempt]] = []
         self._attempts = Counter(
             "redis_agent_notifications", "Attempts to tell", ["receiver", "fate"], registry=life.telemetry.registry
         )
 
+    @property
+    def events(self) -> deque[AlertEvent]:
+        """The newest entries of the alert log, oldest first. Raises Unreachable before they were read."""
+        if not self._recovered:
+            raise Unreachable("the notifier has not read the alert log yet")
+        return self._memory.events
+
     async def run(self) -> None:
-        """Tell people until cancelled."""
+        """Tell people until cancelled. Attempts on their way then get a moment, and what came of them is kept."""
         async with self._life.log() as log, self._settings.client:
-            await self._recover(log)
+            await self._recover_patiently(log)
             name = f"notifier@{socket.gethostname()}"
             member = await log.member("notifier", [topics.ANOMALIES, topics.FAILOVERS], Start.NOW, name)
             await self._life.ready()
             async with asyncio.TaskGroup() as group:
-                while True:
-                    await self._turn(log, member, group)
+                try:
+                    while True:
+                        await self._turn(log, member, group)
+                except asyncio.CancelledError:
+                    await self._finish(member)
+                    raise
 
     async def _turn(self, log: Log, member: Member, group: asyncio.TaskGroup) -> None:
         try:
             records = await member.read(200, _READ_SECONDS)
+            settling = len(self._results)
             outputs = [*self._taken(records), *self._owed(), *self._settled()]
             if records or outputs:
                 await member.commit(outputs)
+            del self._results[:settling]
         except (LogUnavailable, Rebalanced) as fault:
             # Memory must equal the log: what was made of uncommitted records is forgotten and made again.
             logger.warning("starting over from the log: %s", fault)
             await asyncio.sleep(0.5)
-            await self._recover_patiently(log)
+            await self._begin_anew(log, member)
             return
         self._send(group)
+
+    async def _begin_anew(self, log: Log, member: Member) -> None:
+        """Memory from the log, once the log has decided about the last commit: a read settles one without an answer."""
+        while True:
+            try:
+                await member.read(1, _READ_SECONDS)
+                await member.rewind()
+                await self._recover(log)
+            except (LogUnavailable, Rebalanced):
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def _finish(self, member: Member) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending.values(), timeout=_LAST_ATTEMPTS_SECONDS)
+        if outputs := self._settled():
+            with suppress(LogUnavailable, Rebalanced):
+                # What was read and is not committed is the next one's: its outputs may not have been written.
+                await member.rewind()
+                await member.commit(outputs)
 
     async def _recover_patiently(self, log: Log) -> None:
         while True:
@@ -83,26 +118,20 @@ class Service:
                 return
 
     async def _recover(self, log: Log) -> None:
-        """Alerts, groups and the outbox as the log tells them."""
-        self._groups, self._outbox = {}, {}
-        self.events.clear()
+        """Alerts, groups and the outbox as the log tells them. Until all is read, the old memory answers questions."""
+        memory = Memory(self._settings.group_wait)
         cursor = await log.cursor([topics.ALERTS], datetime.now(UTC) - _REMEMBERED)
         try:
             while not cursor.caught_up:
                 for record in await cursor.read(500, 0.2):
                     try:
-                        self._remember(decode_alert_event(record.value), record.header("traceparent") or "")
+                        memory.remember(decode_alert_event(record.value), record.header("traceparent") or "")
                     except Malformed as fault:
                         logger.warning("an alert record can't be read back: %s", fault)
         finally:
             await cursor.close()
-
-    def _remember(self, event: AlertEvent, traceparent: str) -> None:
-        self.events.append(event)
-        self._groups = grouping.replay(self._groups, event, self._settings.group_wait)
-        self._outbox = outbox.replay(self._outbox, event)
-        if event.alert is not None:
-            self._traces[event.alert.id] = traceparent
+        memory.forget(datetime.now(UTC) - self._settings.give_up)
+        self._memory, self._recovered = memory, True
 
     # --- events to alerts
 
@@ -118,7 +147,7 @@ class Service:
                 continue
             finally:
                 span.end()
-            if alert is not None and grouping.is_news(self._groups, alert):
+            if alert is not None and grouping.is_news(self._memory.groups, alert):
                 outputs.append(self._entry(AlertEventKind.CHANGED, alert.group, span, alert=alert))
         return outputs
 
@@ -126,7 +155,7 @@ class Service:
         if record.topic == topics.ANOMALIES.name:
             return of_anomaly(decode_anomaly(record.value))
         event = decode_failover_event(record.value)
-        group = self._groups.get(event.instance)
+        group = self._memory.groups.get(event.instance)
         return of_failover(event, group.alerts.get(alert_of(event)) if group is not None else None)
 
     def _entry(
@@ -143,29 +172,28 @@ class Service:
         origin = self._life.origins.next()
         event = AlertEvent(kind, group, datetime.now(UTC), origin, alert, notification, number, detail, final)
         if kind in (AlertEventKind.CHANGED, AlertEventKind.NOTIFY):
-            self._remember(event, telemetry.traceparent_of(span))
+            self._memory.remember(event, telemetry.traceparent_of(span))
         else:
-            self.events.append(event)
+            self._memory.events.append(event)
         headers = telemetry.headers(topics.ALERTS, origin, span)
         return Outgoing(topics.ALERTS, group, alert_event_to(event).SerializeToString(), headers)
 
     # --- alerts to notifications
 
     def _owed(self) -> list[Outgoing]:
-        self._groups, owed = grouping.due(self._groups, self._settings.receivers, datetime.now(UTC))
         outputs = []
-        for notification in owed:
+        for notification in self._memory.due(self._settings.receivers, datetime.now(UTC)):
             span = self._span("notify", notification)
             outputs.append(self._entry(AlertEventKind.NOTIFY, notification.group, span, notification=notification))
             span.end()
         return outputs
 
     def _span(self, name: str, notification: Notification) -> Span:
-        traces = [self._traces.get(alert.id, "") for alert in notification.alerts]
+        *others, newest = self._memory.traces(notification)
         return self._life.telemetry.tracer.start_span(
             name,
-            context=telemetry.context_of(traces[-1]),
-            links=telemetry.links_to(traces[:-1]),
+            context=telemetry.context_of(newest),
+            links=telemetry.links_to(others),
             kind=SpanKind.CLIENT,
             attributes={"redis_agent.notification": notification.id, "redis_agent.receiver": notification.receiver},
         )
@@ -173,37 +201,44 @@ class Service:
     # --- attempts
 
     def _send(self, group: asyncio.TaskGroup) -> None:
-        for owed in outbox.ready(self._outbox, datetime.now(UTC)):
+        for owed in outbox.ready(self._memory.outbox, datetime.now(UTC)):
             if owed.notification.id not in self._sending:
                 self._sending[owed.notification.id] = group.create_task(self._attempt(owed))
 
     async def _attempt(self, owed: Owed) -> None:
         notification = owed.notification
-        channel = self._settings.channels.get(notification.receiver)
         span = self._span(f"notify {notification.receiver}", notification)
         try:
-            if channel is None:
-                attempt = Attempt(outbox.Fate.REJECTED, "this receiver is not configured any more")
-            else:
-                attempt = await channel.send(notification)
+            attempt = await self._tried(notification)
             span.set_attribute("redis_agent.fate", attempt.fate.value)
         finally:
             span.end()
         self._attempts.labels(notification.receiver, attempt.fate.value).inc()
         logger.info("%s: %s: %s", notification.id, attempt.fate.value, attempt.detail)
-        self._results.append((notification.id, attempt, telemetry.traceparent_of(span)))
+        self._results.append((notification.id, attempt))
+
+    async def _tried(self, notification: Notification) -> Attempt:
+        channel = self._settings.channels.get(notification.receiver)
+        if channel is None:
+            return Attempt(Fate.REJECTED, "this receiver is not configured any more")
+        try:
+            # A channel bounds each of its steps; a receiver that answers a byte at a time needs a bound on the whole.
+            async with asyncio.timeout(_ATTEMPT_SECONDS):
+                return await channel.send(notification)
+        except TimeoutError:
+            return Attempt(Fate.RETRY, f"not done within {_ATTEMPT_SECONDS:.0f} s")
+        except Exception as fault:  # one receiver's client must not silence the others
+            logger.exception("%s: unforeseen", notification.id)
+            return Attempt(Fate.RETRY, f"unforeseen: {type(fault).__name__}: {fault}")
 
     def _settled(self) -> list[Outgoing]:
         outputs = []
-        results, self._results = self._results, []
-        for name, attempt, _ in results:
+        for name, attempt in self._results:
             self._sending.pop(name, None)
-            owed = self._outbox.get(name)
+            owed = self._memory.outbox.get(name)
             if owed is None:
                 continue
-            self._outbox, kind, final = outbox.settle(
-                self._outbox, name, attempt, datetime.now(UTC), self._settings.give_up
-            )
+            kind, final = self._memory.settle(name, attempt, datetime.now(UTC), self._settings.give_up)
             span = self._span(kind.value, owed.notification)
             told = (owed.attempts + 1, attempt.detail, final)
             outputs.append(

@@ -5,90 +5,17 @@ stand in the file (`x`), in a file of its own (`x_file`) or in the environment (
 when a service needs it and never printed. Relative paths start at the working directory.
 """
 
-import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from redis_agent.errors import ConfigurationError
+from redis_agent.fleet_types import Fqdn, Name, Port, RedisUrl, Seconds, Section
 from redis_agent.model import Datacenter, InstanceId, Mode, SiteId, Vantage
 
 STATE = Path(".redis-agent")
 SERVICES = ("collector", "detector", "controller", "notifier", "gateway")
-KEY_LENGTH_AT_LEAST = 16
-_PLACEHOLDERS = re.compile(
-    r"^(change.?me|secret|password|example|placeholder|dummy|test|todo|none|null|your[-_ ].*|my[-_ ].*|<.*>|\$\{.*|x+|\.+|…|\*+|(.)\2*)$",
-    re.I,
-)
-_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-
-
-def _fqdn(name: str) -> str:
-    if not name.endswith(".") or len(name) < 3 or ".." in name:
-        raise ValueError(f"{name!r} must be a full domain name that ends with a dot, like orders.redis.example.com.")
-    return name.lower()
-
-
-def _redis_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname or not parts.port:
-        raise ValueError("must look like redis://host:port or rediss://host:port")
-    if parts.password or parts.username:
-        raise ValueError("must not carry a password; use username and password_file")
-    return url
-
-
-Name = Annotated[str, Field(pattern=_NAME, description="lower-case letters, digits and dashes")]
-Fqdn = Annotated[str, AfterValidator(_fqdn)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and no key beyond the ones it knows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def secret_fields(self) -> list[str]:
-        """Names `x` of this section's secrets."""
-        fields = type(self).model_fields
-        return [name for name in fields if f"{name}_file" in fields and f"{name}_env" in fields]
-
-    def reveal(self, name: str) -> str | None:
-        """The secret `name`: from the file, its own file or the environment; None when not configured.
-
-        Raises ConfigurationError for a file that can't be read, or a variable that isn't set.
-        """
-        direct: SecretStr | None = getattr(self, name)
-        path: Path | None = getattr(self, f"{name}_file")
-        variable: str | None = getattr(self, f"{name}_env")
-        if direct is not None:
-            return direct.get_secret_value()
-        if path is not None:
-            return _read_secret(path, f"{name}_file")
-        if variable is not None:
-            if variable not in os.environ:
-                raise ConfigurationError([f"{name}_env: the environment variable {variable} isn't set"])
-            return os.environ[variable]
-        return None
-
-    @model_validator(mode="after")
-    def _each_secret_once(self) -> Self:
-        for name in self.secret_fields():
-            given = [key for key in (name, f"{name}_file", f"{name}_env") if getattr(self, key) is not None]
-            if len(given) > 1:
-                raise ValueError(f"give one of {', '.join(given)}, not {len(given)}")
-        return self
-
-
-def _read_secret(path: Path, key: str) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as fault:
-        raise ConfigurationError([f"{key}: {path} can't be read: {fault.strerror}"]) from fault
 
 
 class EmbeddedLogSection(Section):
@@ -145,7 +72,9 @@ class DatacenterSection(Section):
 
 
 class Route53Section(Section):
-    hosted_zone_id: Annotated[str, Field(pattern=r"^(/hostedzone/)?Z[A-Z0-9]+$")]
+    hosted_zone_id: Annotated[
+        str, Field(pattern=r"^(/hostedzone/)?Z[A-Z0-9]+$", description="an id like Z0123456789ABCDEFGHIJ")
+    ]
     endpoint_url: str | None = None
     region: str = "us-east-1"
     nameservers: tuple[str, ...] = Field(
@@ -171,7 +100,7 @@ class DnsName(Section):
 class SiteSection(Section):
     datacenter: str
     url: RedisUrl
-    dns_value: Annotated[str, Field(min_length=1)]
+    dns_value: str = Field(default="", description="what the instance's name says when traffic goes here")
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
@@ -265,7 +194,7 @@ class PagerDutyReceiver(Section):
 
 class EmailReceiver(Section):
     host: str
-    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    port: Port = 587
     tls: Literal["starttls", "tls", "none"] = "starttls"
     sender: str
     to: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -307,17 +236,22 @@ class ApiSection(Section):
 
 
 class GrpcTls(Section):
+    """With `client_ca_file` a client must prove itself by a certificate (mTLS); ours show the service's own."""
+
     cert_file: Path
     key_file: Path
     client_ca_file: Path | None = None
+    ca_file: Path | None = Field(
+        default=None, description="who signed the services' certificates; none: as client_ca_file, else cert_file"
+    )
 
 
 class GrpcSection(Section):
     """Where each service listens, and where the others find it (`addresses`; by default host and port here)."""
 
     host: str = "127.0.0.1"
-    ports: dict[Literal["collector", "detector", "controller", "notifier"], int] = {}
-    addresses: dict[Literal["collector", "detector", "controller", "notifier"], str] = {}
+    ports: dict[Literal["collector", "detector", "controller", "notifier"], Port] = Field(default_factory=dict)
+    addresses: dict[Literal["collector", "detector", "controller", "notifier"], str] = Field(default_factory=dict)
     tls: GrpcTls | None = None
     api_key: SecretStr | None = None
     api_key_file: Path | None = None
@@ -331,14 +265,20 @@ class GrpcSection(Section):
     def address(self, service: str) -> str:
         """Where a client reaches the service."""
         known: dict[str, str] = {str(name): address for name, address in self.addresses.items()}
-        return known.get(service, f"{self.host}:{self.port(service)}")
+        return known.get(service) or self.listens_on(self.port(service))
+
+    def listens_on(self, port: int) -> str:
+        """Our host with that port, as gRPC writes it."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 _GRPC_PORTS: dict[str, int] = {"collector": 50051, "detector": 50052, "controller": 50053, "notifier": 50054}
 
 
 class TelemetrySection(Section):
-    otlp_endpoint: str | None = None
+    otlp_endpoint: Annotated[
+        str | None, Field(pattern=r"^https?://[^/@]+/?$", description="an address like http://otel-collector:4317")
+    ] = None
     prometheus_port: Annotated[
         int | None, Field(ge=1, le=65500, description="the collector's; the others take the next ports in order")
     ] = None
@@ -355,7 +295,7 @@ class Fleet(Section):
 
     log: LogSection = LogSection(embedded=EmbeddedLogSection())
     datacenters: Annotated[tuple[DatacenterSection, ...], Field(min_length=1)]
-    dns: dict[str, DnsProvider] = {}
+    dns: dict[str, DnsProvider] = Field(default_factory=dict)
     instances: Annotated[tuple[InstanceSection, ...], Field(min_length=1)]
     collector: CollectorSection
     detector: DetectorSection = DetectorSection()
@@ -377,8 +317,3 @@ class Fleet(Section):
     def vantage(self) -> Vantage:
         """Where this file's collector looks from."""
         return Vantage(self.collector.vantage)
-
-
-def is_placeholder(key: str) -> bool:
-    """Whether a key looks like one from a manual."""
-    return bool(_PLACEHOLDERS.match(key.strip()))

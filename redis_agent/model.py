@@ -199,6 +199,7 @@ class EventKind(Enum):
     OUTCOME = "outcome"  # what the step's effect was seen to be
     ENDED = "ended"
     FENCED_LATE = "fenced late"  # an old site came back and was made to refuse writes
+    UNFENCED = "unfenced"  # a failover was aborted, and its source takes writes again
 
 
 class Fence(Enum):
@@ -207,6 +208,7 @@ class Fence(Enum):
     NOT_TRIED = "not tried"
     REFUSES_WRITES = "refuses writes"
     UNREACHABLE = "unreachable"
+    LIFTED = "lifted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def reason(directory: Path, instance: str) -> str | None:
         present = {entry.name for entry in directory.iterdir()}
         for name in (FLEET, instance):
             if name in present:
-                return (directory / name).read_text().strip() or "no reason given"
+                return (directory / name).read_text(errors="replace").strip() or "no reason given"
     except OSError as fault:
         return f"the pause switch {directory} can't be read: {fault.strerror}"
     return None

@@ -77,18 +77,29 @@ class Life:
         logger.info("ready")
 
     async def run(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Listen, work until done or cancelled, stop listening."""
-        telemetry_module.serve_metrics(self.telemetry, self.fleet.telemetry.metrics_port(self.service))
-        if self._server is not None:
-            await self._server.start(self.fleet.grpc.port(self.service))
-        task = asyncio.create_task(work())
+        """Listen, work until done or cancelled, stop listening. Raises ConfigurationError for a port that is taken."""
         try:
-            await task
+            with telemetry_module.metrics_served(self.telemetry, self.fleet.telemetry.metrics_port(self.service)):
+                if self._server is not None:
+                    await self._server.start(self.fleet.grpc.port(self.service))
+                await self._until_asked(asyncio.create_task(work()))
         finally:
-            task.cancel()
             if self._server is not None:
                 await self._server.stop(_GRACE_SECONDS)
             self.telemetry.close()
+
+    async def _until_asked(self, task: "asyncio.Task[None]") -> None:
+        """Until the work is done; when cancelled, callers are told first, so that nobody asks a loop that has ended."""
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._server is not None:
+                await self._server.leaving()
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.result()
+            raise
 
 
 Main = Callable[[Life], Awaitable[None]]

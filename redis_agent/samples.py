@@ -89,10 +89,18 @@ UNITS = {field.name: field.metadata[b"unit"].decode() for field in SCHEMA}
 
 
 def encode(columns: dict[str, list[object]]) -> bytes:
-    """Rows, given as columns, as one Arrow IPC stream."""
+    """Rows, given as columns, as one Arrow IPC stream. Raises KeyError without a column, ValueError without a key."""
     sink = pa.BufferOutputStream()
-    batch = pa.record_batch([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
+    batch = pa.record_batch([_column(field, columns[field.name]) for field in SCHEMA], schema=SCHEMA)
     with pa.ipc.new_stream(sink, SCHEMA) as stream:
         stream.write_batch(batch)
     encoded: bytes = sink.getvalue().to_pybytes()
     return encoded
+
+
+def _column(field: pa.Field, values: list[object]) -> pa.Array:
+    # Arrow writes nulls into a column that says it has none; a reader that believes the schema would read garbage.
+    column = pa.array(values, field.type)
+    if column.null_count and not field.nullable:
+        raise ValueError(f"{field.name}: null in a column that every row must have")
+    return column

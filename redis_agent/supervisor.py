@@ -39,7 +39,6 @@ class Supervisor:
         self._say = say
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.restarts: dict[str, int] = {child.name: 0 for child in children}
 
@@ -76,9 +75,11 @@ class Supervisor:
         while True:
             started = loop.time()
             code = await self._processes[child.name].wait()
-            if self._stopping:
-                return
-            if code == _WRONG_CONFIGURATION:
+            if (
+                code == _WRONG_CONFIGURATION
+                and self.restarts[child.name] == 0
+                and loop.time() - started < _STEADY_SECONDS
+            ):
                 self._give_up(f"{child.name} can't run with this configuration; see its lines above")
                 return
             wait = _BACK_OFF_SECONDS if loop.time() - started > _STEADY_SECONDS else wait
@@ -86,7 +87,18 @@ class Supervisor:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _BACK_OFF_AT_MOST_SECONDS)
             self.restarts[child.name] += 1
-            await self._spawn(child)
+            await self._spawn_at_last(child)
+
+    async def _spawn_at_last(self, child: Child) -> None:
+        """Start it, however often the machine has no room for a process."""
+        wait = _BACK_OFF_SECONDS
+        while True:
+            try:
+                return await self._spawn(child)
+            except OSError as fault:
+                self._say(f"{child.name} can't be started: {fault}; trying again in {wait:g} s")
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _BACK_OFF_AT_MOST_SECONDS)
 
     def _give_up(self, why: str) -> None:
         if not self.gave_up.done():
@@ -94,14 +106,13 @@ class Supervisor:
 
     async def stop(self) -> None:
         """SIGTERM from the last to the first, each waited for; SIGKILL for one that doesn't end. Safe twice."""
-        self._stopping = True
+        for keeper in self._keepers:  # first: one that waits to start its child again must not do so now
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
         for child in reversed(self._children):
             process = self._processes.get(child.name)
             if process is not None and process.returncode is None:
                 await self._end(child.name, process)
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
 
     async def _end(self, name: str, process: asyncio.subprocess.Process) -> None:
         process.send_signal(signal.SIGTERM)

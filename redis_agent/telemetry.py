@@ -7,7 +7,9 @@ of it; whoever acts on many links to each.
 import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +26,7 @@ from redis_agent.log import Delivered, Headers
 from redis_agent.model import Origin
 from redis_agent.topics import Topic
 
+_CLOSE_SECONDS = 1.5
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -38,9 +41,10 @@ class Telemetry:
     deadletters: Counter
 
     def close(self) -> None:
-        """Hand the last spans over. Bounded: two seconds."""
-        self.provider.force_flush(2000)
-        self.provider.shutdown()
+        """Hand the last spans over, for so long and no longer: OTLP's own time-outs don't bound its flush."""
+        closing = threading.Thread(target=self.provider.shutdown, name="telemetry-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
 
 def build(service: str, section: TelemetrySection, processors: Sequence[SpanProcessor] = ()) -> Telemetry:
@@ -67,16 +71,23 @@ def _otlp(endpoint: str) -> SpanProcessor:
     return BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://")))
 
 
-def serve_metrics(telemetry: Telemetry, port: int | None) -> None:
-    """Answer `/metrics` on that port, on a thread of its own. Raises ConfigurationError when the port is taken."""
+@contextmanager
+def metrics_served(telemetry: Telemetry, port: int | None) -> Iterator[None]:
+    """Answer `/metrics` on that port meanwhile, on a thread of its own. Raises ConfigurationError when it is taken."""
     if port is None:
+        yield
         return
     try:
-        start_http_server(port, registry=telemetry.registry)
+        server, thread = start_http_server(port, registry=telemetry.registry)
     except OSError as fault:
-        raise ConfigurationError(
-            [f"telemetry.prometheus_port: port {port} for {telemetry.service}: {fault.strerror}"]
-        ) from None
+        right = "stop its owner or choose another with telemetry.prometheus_port (each service takes one more than the last)"
+        raise ConfigurationError([f"{telemetry.service}: metrics port {port}: {fault.strerror}; {right}"]) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 # --- what crosses the topics ------------------------------------------------------------------------------------
@@ -138,9 +149,14 @@ def process_span(tracer: Tracer, record: Delivered) -> Span:
 
 
 class _JsonLines(logging.Formatter):
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "service": self._service,
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -154,7 +170,7 @@ def configure_logging(service: str, section: TelemetrySection) -> None:
     """Log lines of this process to stderr, as text or as one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        _JsonLines()
+        _JsonLines(service)
         if section.log_format == "json"
         else logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s")
     )

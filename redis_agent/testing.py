@@ -3,19 +3,21 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from subprocess import Popen
-from typing import IO
+from typing import IO, TypeVar
 
 from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.embedded import EmbeddedLog
 from redis_agent.topics import Topic, TopicName
 
+T = TypeVar("T")
 Starter = Callable[..., Popen[str]]
 """Starts a child process of a test with these arguments."""
 
@@ -55,9 +57,17 @@ class Bench:
             for _ in range(count)
         ]
         log = self.open()
-        await log.prepare(made)
+        await insist(lambda: log.prepare(made))
         await log.close()
         return made
+
+
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until the log is there."""
+    while True:
+        with suppress(LogUnavailable):
+            return await call()
+        await asyncio.sleep(0.05)
 
 
 async def read_until(reader: Member | Cursor, count: int, within_seconds: float = 30.0) -> list[Delivered]:
@@ -89,10 +99,11 @@ def source_of(record: Delivered) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-async def each_once(log: Log, source: Topic, sink: Topic) -> bool:
-    """Whether the sink holds one copy of each record of the source, and nothing else."""
-    expected = sorted(source_of(record) for record in await contents(log, source))
-    return sorted(record.value.decode() for record in await contents(log, sink)) == expected
+async def not_once(log: Log, source: Topic, sink: Topic) -> dict[str, int]:
+    """Records of the source that the sink does not hold one copy of, and how many it does hold; strangers, too."""
+    copied = Counter(record.value.decode() for record in await contents(log, sink))
+    expected = {source_of(record) for record in await contents(log, source)}
+    return {each: copied[each] for each in expected | copied.keys() if (each in expected) + copied[each] != 2}
 
 
 async def relay(member: Member, sink: Topic, until: Callable[[int], bool], batch: int = 2) -> int:
@@ -109,9 +120,9 @@ async def relay(member: Member, sink: Topic, until: Callable[[int], bool], batch
     return copied
 
 
-async def relay_all(log: Log, group: str, name: str, source: Topic, sink: Topic, within_seconds: float = 45.0) -> None:
+async def relay_all(log: Log, group: str, name: str, source: Topic, sink: Topic, within_seconds: float = 90.0) -> None:
     """Relay until the sink holds a copy of everything in the source, and a moment longer, so that doubles would show."""
-    member = await log.member(group, [source], Start.BEGINNING, name)
+    member = await insist(lambda: log.member(group, [source], Start.BEGINNING, name))
     total = len(await contents(log, source))
     deadline = time.monotonic() + within_seconds
     quiet = 0

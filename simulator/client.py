@@ -64,8 +64,10 @@ class Client:
     async def stop(self) -> None:
         """End. Safe twice."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            # Once isn't enough: Python 3.11's wait_for, inside dnspython, loses a cancellation that comes with its result.
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=0.1)
             self._task = None
         await self._hang_up()
 

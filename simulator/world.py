@@ -42,6 +42,7 @@ class Terms:
     ttl: int = 2
     interval: float = 0.5
     confirm: float = 3.0
+    cooldown: float = 30.0
     mode: str = "auto"
     log: Mapping[str, Any] | None = None  # the `log` section; None: embedded, in the world's directory
     gateway_port: int = 0
@@ -178,7 +179,7 @@ class World:
             "mode": terms.mode,
             "quorum": 2,
             "confirm_seconds": terms.confirm,
-            "cooldown_seconds": 30,
+            "cooldown_seconds": terms.cooldown,
             "vote_max_age_seconds": 3,
             "pause_dir": str(self.directory / "pause"),
         }

@@ -21,7 +21,7 @@ class Order:
     """A failover that somebody orders."""
 
     target: Datacenter
-    kind: Kind
+    kind: Kind | None  # None: planned while the source is up, else an emergency
     reason: str
     actor: str
 
@@ -43,13 +43,19 @@ class Orders:
             raise NotFound(f"no instance {instance_id!r} in this fleet; known: {', '.join(instances)}")
         return found
 
-    async def plan(self, instance: Instance, target: Datacenter, kind: Kind) -> Go | Refusal:
+    async def plan(self, instance: Instance, target: Datacenter, kind: Kind | None) -> Go | Refusal:
         """What a failover ordered now would do, or every reason against it. Changes nothing. Raises NotFound."""
         if instance.dns is None:
             return Refusal((f"{instance.id} has no dns section: there is no name to move",))
         if target not in instance.values:
             raise NotFound(f"{instance.id} has no site in {target!r}; known: {', '.join(instance.values)}")
-        return await self._verdict(instance, Request(target, kind, unasked=False), None)
+        return await self._verdict(instance, Request(target, kind or self._fitting(instance), unasked=False), None)
+
+    def _fitting(self, instance: Instance) -> Kind:
+        """A source that a quorum sees up can be fenced and waited for; moving away from it as from a dead one loses writes."""
+        view = self.standing.view(instance, datetime.now(UTC))
+        source = view.tallies.get(view.active) if view.active is not None else None
+        return Kind.PLANNED if source is not None and source.says_up(instance.policy.quorum) else Kind.EMERGENCY
 
     async def begin(self, instance: Instance, order: Order) -> FailoverId:
         """Begin a failover. Raises Refused with every reason, NotFound, Transient."""

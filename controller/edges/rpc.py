@@ -209,7 +209,8 @@ def _site(view: InstanceView, dc: Datacenter) -> pb.SiteStatus:
     return status
 
 
-def _kind(number: int) -> Kind:
+def _kind(number: int) -> Kind | None:
+    """None: the one that fits."""
     if number == failover_pb2.FAILOVER_KIND_UNSPECIFIED:
-        return Kind.EMERGENCY
+        return None
     return enum_from(failover_pb2.FailoverKind, number, Kind)

@@ -1,6 +1,7 @@
-"""What the page says and in which colour: words and signs never by colour alone."""
+"""What the page says, with which sign and in which colour: never by colour alone. What matters most comes first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -8,45 +9,105 @@ HEALTH = {
     "up": ("check_circle", "positive"),
     "suspect": ("help", "warning"),
     "down": ("cancel", "negative"),
-    "unknown": ("remove_circle_outline", "grey"),
+    "unknown": ("remove_circle_outline", "grey-7"),
 }
-SEVERITY = {"critical": "negative", "error": "deep-orange", "warning": "warning", "info": "info"}
+VERDICT = {
+    "up": ("check", "positive"),
+    "down": ("close", "negative"),
+    "cannot_tell": ("question_mark", "grey-7"),
+}
+SEVERITY = {"critical": "negative", "error": "deep-orange-9", "warning": "warning", "info": "info"}
 STEPS = ("suspected", "confirmed", "decided", "fenced", "promoted", "accepted", "authoritative", "verified")
 
 
-def vote(said: Mapping[str, Any]) -> str:
-    """One vote in a line."""
-    counted = said["counted"].replace("_", " ")
-    verdict = said["verdict"].replace("_", " ")
-    if counted == verdict:
-        return f"{said['vantage']}: {verdict}, {said['reason'].replace('_', ' ')}"
-    return f"{said['vantage']}: said {verdict}, counts as {counted}"
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The fleet in one sentence."""
+
+    text: str
+    icon: str
+    colour: str
 
 
-def headline(instances: list[dict[str, Any]], open_anomalies: int) -> tuple[str, str]:
-    """The fleet in one sentence, and its colour."""
-    down = [f"{i['instance']}/{s['datacenter']}" for i in instances for s in i["sites"] if s["health"] == "down"]
-    moving = [i["instance"] for i in instances if _moving(i)]
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a failover: the seconds at which its effect was seen, if it was, and whether it is the one awaited."""
+
+    name: str
+    seconds: float | None
+    awaited: bool
+
+
+def headline(
+    instances: Sequence[Mapping[str, Any]], anomalies: Sequence[Mapping[str, Any]], missing: Mapping[str, str]
+) -> Headline:
+    """What matters most now. What isn't known is never called well."""
+    moving = [move(i["failover"], i["instance"]) for i in instances if is_running(i["failover"])]
     if moving:
-        return f"Moving {', '.join(moving)}", "negative"
-    if down:
-        return f"Down: {', '.join(down)}", "negative"
-    if open_anomalies:
-        return f"{open_anomalies} open {'anomaly' if open_anomalies == 1 else 'anomalies'}", "warning"
-    return ("All sites are up", "positive") if instances else ("Nothing is known yet", "grey")
+        return Headline("; ".join(moving), "swap_horiz", "negative")
+    if "controller" in missing:
+        return Headline("Whether sites are up is not known", "help", "grey-7")
+    for health, told in (("down", "Down"), ("suspect", "Suspect"), ("unknown", "Not known")):
+        if sites := _sites(instances, health):
+            return Headline(f"{told}: {', '.join(sites)}", *HEALTH[health])
+    if anomalies:
+        several = "anomaly" if len(anomalies) == 1 else "anomalies"
+        return Headline(f"All sites are up; {len(anomalies)} open {several}", "troubleshoot", "warning")
+    if not instances:
+        return Headline("Nothing is known yet", "hourglass_empty", "grey-7")
+    if "detector" in missing:
+        return Headline("All sites are up; whether they behave normally is not known", "help", "grey-7")
+    return Headline("All sites are up", "check_circle", "positive")
 
 
-def _moving(instance: Mapping[str, Any]) -> bool:
-    failover = instance.get("failover")
+def _sites(instances: Sequence[Mapping[str, Any]], health: str) -> list[str]:
+    return [f"{i['instance']}/{s['datacenter']}" for i in instances for s in i["sites"] if _health(s) == health]
+
+
+def _health(site: Mapping[str, Any]) -> str:
+    health: str = site["health"]
+    return health if health in HEALTH else "unknown"
+
+
+def is_running(failover: Mapping[str, Any] | None) -> bool:
+    """Whether it has begun and not ended."""
     return failover is not None and failover["ended_at"] is None
 
 
-def steps(failover: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """Every step of a failover, with the seconds at which it was seen, or None."""
+def move(failover: Mapping[str, Any], instance: str) -> str:
+    """A failover in a line."""
+    plan, stage = failover["plan"], failover["stage"].replace("_", " ")
+    if plan is None:
+        return f"{instance}: not moved, {stage}"
+    if is_running(failover):
+        return f"Moving {instance} from {plan['source']} to {plan['target']}: {stage}"
+    return f"{clock(failover['decided_at'])} {plan['kind']} from {plan['source']} to {plan['target']}: {stage}"
+
+
+def steps(failover: Mapping[str, Any]) -> list[Step]:
+    """Every step of a failover in its order."""
     seen = {phase["name"]: phase["seconds"] for phase in failover["phases"]}
-    return [(name, f"{seen[name]:.1f} s" if name in seen else None) for name in STEPS]
+    last = max((n for n, name in enumerate(STEPS) if name in seen), default=-1)
+    running = is_running(failover)
+    return [Step(name, seen.get(name), running and n == last + 1) for n, name in enumerate(STEPS)]
 
 
-def clock(iso: str) -> str:
+def vote(said: Mapping[str, Any]) -> str:
+    """What a vantage says, how that counts where it counts as something else, and why where it isn't UP."""
+    counted, verdict = (said[name].replace("_", " ") for name in ("counted", "verdict"))
+    what = verdict if counted == verdict else f"said {verdict}, counts as {counted}"
+    return what if counted == "up" else f"{what}: {said['why'] or said['reason'].replace('_', ' ')}"
+
+
+def steady(instances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The instances without what is different at every look and isn't shown: the ages of votes, and why one says UP."""
+    return [{**i, "sites": [{**s, "votes": [_steady(v) for v in s["votes"]]} for s in i["sites"]]} for i in instances]
+
+
+def _steady(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {**said, "age": None, "why": None if said["counted"] == "up" else said["why"]}
+
+
+def clock(iso: str | None) -> str:
     """The time of day of an ISO instant, UTC."""
-    return datetime.fromisoformat(iso).strftime("%H:%M:%S")
+    return datetime.fromisoformat(iso).strftime("%H:%M:%S") if iso else "–"

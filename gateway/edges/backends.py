@@ -1,9 +1,12 @@
 """The services behind: one method a question, a deadline on each, errors as ours."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import grpc
 
+from redis_agent.errors import Unreachable
 from redis_agent.fleet import GrpcSection
 from redis_agent.rpc.channel import DEADLINE_SECONDS, answer, channel, metadata
 from redis_agent.v1 import alert_service_pb2 as alerts
@@ -11,6 +14,8 @@ from redis_agent.v1 import alert_service_pb2_grpc, detector_service_pb2_grpc, fa
 from redis_agent.v1 import detector_service_pb2 as detector
 from redis_agent.v1 import failover_service_pb2 as failovers
 from redis_agent.wire import instant_to
+
+R = TypeVar("R")
 
 
 class Backends:
@@ -35,39 +40,35 @@ class Backends:
 
     async def fleet(self) -> failovers.GetFleetStatusResponse:
         """Every instance."""
-        request = failovers.GetFleetStatusRequest()
-        return await answer(self._failovers.GetFleetStatus(request, timeout=DEADLINE_SECONDS, metadata=self._key))
+        return await self._ask("controller", self._failovers.GetFleetStatus, failovers.GetFleetStatusRequest())
 
     async def instance(self, instance: str) -> failovers.InstanceStatus:
         """One instance. Raises NotFound."""
         request = failovers.GetInstanceStatusRequest(instance=instance)
-        call = self._failovers.GetInstanceStatus(request, timeout=DEADLINE_SECONDS, metadata=self._key)
-        return (await answer(call)).status
+        return (await self._ask("controller", self._failovers.GetInstanceStatus, request)).status
 
     async def plan(self, request: failovers.PlanFailoverRequest) -> failovers.PlanFailoverResponse:
         """What a failover would do."""
-        return await answer(self._failovers.PlanFailover(request, timeout=DEADLINE_SECONDS, metadata=self._key))
+        return await self._ask("controller", self._failovers.PlanFailover, request)
 
     async def execute(self, request: failovers.ExecuteFailoverRequest) -> failovers.Failover:
         """Begin a failover. Raises NotFound, Refused."""
-        call = self._failovers.ExecuteFailover(request, timeout=DEADLINE_SECONDS, metadata=self._key)
-        return (await answer(call)).failover
+        return (await self._ask("controller", self._failovers.ExecuteFailover, request)).failover
 
     async def failover(self, failover_id: str) -> failovers.Failover:
         """One failover. Raises NotFound."""
         request = failovers.GetFailoverRequest(id=failover_id)
-        call = self._failovers.GetFailover(request, timeout=DEADLINE_SECONDS, metadata=self._key)
-        return (await answer(call)).failover
+        return (await self._ask("controller", self._failovers.GetFailover, request)).failover
 
     async def failovers(self, instance: str) -> failovers.ListFailoversResponse:
         """Newest first."""
         request = failovers.ListFailoversRequest(instance=instance)
-        return await answer(self._failovers.ListFailovers(request, timeout=DEADLINE_SECONDS, metadata=self._key))
+        return await self._ask("controller", self._failovers.ListFailovers, request)
 
     async def anomalies(self, instance: str, *, open_only: bool) -> detector.ListAnomaliesResponse:
         """Newest first."""
         request = detector.ListAnomaliesRequest(instance=instance, open_only=open_only)
-        return await answer(self._detector.ListAnomalies(request, timeout=DEADLINE_SECONDS, metadata=self._key))
+        return await self._ask("detector", self._detector.ListAnomalies, request)
 
     async def metrics(
         self, instance: str, site: str, span: timedelta, wanted: list[str], step_seconds: int
@@ -82,11 +83,19 @@ class Backends:
             metrics=wanted,
             step_seconds=step_seconds,
         )
-        return await answer(self._metrics.QueryMetrics(request, timeout=4 * DEADLINE_SECONDS, metadata=self._key))
+        return await self._ask("detector", self._metrics.QueryMetrics, request, 4 * DEADLINE_SECONDS)
 
     async def alerts(self, request: alerts.ListAlertsRequest) -> alerts.ListAlertsResponse:
         """Newest first, a page."""
-        return await answer(self._alerts.ListAlerts(request, timeout=DEADLINE_SECONDS, metadata=self._key))
+        return await self._ask("notifier", self._alerts.ListAlerts, request)
+
+    async def _ask(
+        self, service: str, method: Callable[..., Awaitable[R]], request: object, seconds: float = DEADLINE_SECONDS
+    ) -> R:
+        try:
+            return await answer(method(request, timeout=seconds, metadata=self._key))
+        except Unreachable as fault:
+            raise Unreachable(f"the {service} does not answer: {fault}") from fault
 
     async def close(self) -> None:
         """Close the channels."""

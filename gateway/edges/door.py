@@ -2,34 +2,48 @@
 
 import hashlib
 import hmac
-from http.cookies import SimpleCookie
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.core.problem import NO_KEY
+from gateway.edges.answers import said
+
 COOKIE = "redis-agent"
-_OPEN = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/login")
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/login"})
+_FORM_AT_MOST_BYTES = 4096
 _FORM = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>redis-agent</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
-:root{color-scheme:light dark}body{font:16px system-ui,sans-serif;display:grid;place-items:center;min-height:90vh}
-form{display:grid;gap:.8rem;min-width:20rem}input,button{font:inherit;padding:.5rem}</style></head><body>
+:root{color-scheme:light dark}*{box-sizing:border-box}
+body{font:16px system-ui,sans-serif;display:grid;place-items:center;min-height:90vh;margin:0;padding:1rem;
+background:light-dark(#f6f7f9,#121212)}
+form{display:grid;gap:.7rem;width:min(22rem,100vw - 2rem);padding:1.5rem;border-radius:4px;
+border:1px solid light-dark(#d9dce1,#3a3a3a);background:light-dark(#fff,#1d1d1d)}
+h1{font-size:1.5rem;margin:0}p{margin:0;color:light-dark(#b3001b,#ff8a8a)}
+input,button{font:inherit;padding:.55rem .7rem;border-radius:4px;border:1px solid light-dark(#9aa0a8,#666)}
+button{background:#1f5fbf;border-color:#1f5fbf;color:#fff;cursor:pointer}</style></head><body>
 <form method="post" action="/login"><h1>redis-agent</h1><label for="key">API key</label>
+<input name="username" value="redis-agent" autocomplete="username" hidden>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
-<button>Open</button>%s</form></body></html>"""
+%s<button>Open</button></form></body></html>"""
+_WRONG = '<p role="alert">That is not the key.</p>'
 
 
 class Door:
-    """Knows the key."""
+    """Knows the key. Raises ValueError for an empty one, which everybody would have."""
 
     def __init__(self, key: str) -> None:
+        if not key:
+            raise ValueError("an empty API key would let everybody in")
         self._key = key.encode()
         self._token = hmac.new(self._key, b"redis-agent page", hashlib.sha256).hexdigest()
 
-    def admits_key(self, request: Request) -> bool:
+    def admits_key(self, headers: Headers) -> bool:
         """Whether the request carries the key in a header."""
-        headers = request.headers
         bearer = headers.get("authorization", "")
         given = headers.get("api-key") or headers.get("x-api-key")
         if given is None and bearer.lower().startswith("bearer "):
@@ -40,11 +54,9 @@ class Door:
         """Whether that is the key."""
         return hmac.compare_digest(given.encode(), self._key)
 
-    def admits_cookie(self, scope: Scope) -> bool:
+    def admits_cookie(self, connection: HTTPConnection) -> bool:
         """Whether the connection carries the page's cookie."""
-        raw = next((value for name, value in scope["headers"] if name == b"cookie"), b"")
-        jar: SimpleCookie = SimpleCookie(raw.decode("latin-1"))
-        return COOKIE in jar and hmac.compare_digest(jar[COOKIE].value.encode(), self._token.encode())
+        return hmac.compare_digest(connection.cookies.get(COOKIE, "").encode(), self._token.encode())
 
     def opened(self) -> Response:
         """To the page, with the cookie."""
@@ -53,8 +65,8 @@ class Door:
         return response
 
 
-class PageGuard:
-    """Lets HTTP and WebSocket connections of the page in by cookie only; REST and probes look after themselves."""
+class Guard:
+    """Lets REST in by key, the page's HTTP and WebSocket connections by cookie; probes and the form are open."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
@@ -62,13 +74,24 @@ class PageGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        kind = scope["type"]
-        if kind == "lifespan" or scope["path"].startswith(_OPEN) or self._door.admits_cookie(scope):
+        if scope["type"] == "lifespan" or self._admits(HTTPConnection(scope)):
             await self._app(scope, receive, send)
-        elif kind == "websocket":
+        elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 4401})
+        elif _is_rest(scope):
+            await said(NO_KEY)(scope, receive, send)
         else:
             await RedirectResponse("/login", status_code=303)(scope, receive, send)
+
+    def _admits(self, connection: HTTPConnection) -> bool:
+        if _is_rest(connection.scope):
+            return self._door.admits_key(connection.headers)
+        return connection.scope["path"] in _OPEN or self._door.admits_cookie(connection)
+
+
+def _is_rest(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == "/api" or path.startswith("/api/")
 
 
 def mount(app: FastAPI, door: Door) -> None:
@@ -77,12 +100,17 @@ def mount(app: FastAPI, door: Door) -> None:
     @app.get("/login", include_in_schema=False)
     async def ask(key: str | None = None) -> Response:
         if key is None:
-            return HTMLResponse(_FORM % "")
-        return door.opened() if door.is_key(key) else HTMLResponse(_FORM % "<p>That is not the key.</p>", 401)
+            return HTMLResponse(_FORM.replace("%s", ""))
+        return door.opened() if door.is_key(key) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
 
     @app.post("/login", include_in_schema=False)
     async def check(request: Request) -> Response:
-        given = parse_qs((await request.body()).decode()).get("key", [""])[0]
-        return door.opened() if door.is_key(given) else HTMLResponse(_FORM % "<p>That is not the key.</p>", 401)
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _FORM_AT_MOST_BYTES:
+                return HTMLResponse(_FORM.replace("%s", _WRONG), 413)
+        given = parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0]
+        return door.opened() if door.is_key(given) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
 
-    app.add_middleware(PageGuard, door=door)
+    app.add_middleware(Guard, door=door)

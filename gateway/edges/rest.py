@@ -1,20 +1,24 @@
-"""The REST routes: requests -> the services behind -> JSON."""
+"""The REST routes: requests -> the services behind -> JSON. Keys are the door's business."""
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from gateway.core import problem
-from gateway.core.problem import Problem
+from gateway.core.problem import OUR_FAULT, Problem
+from gateway.edges import export
+from gateway.edges.answers import PROBLEM_JSON, said
 from gateway.edges.backends import Backends
-from gateway.edges.door import Door
-from redis_agent.errors import AgentError, Refused, Unreachable
+from redis_agent.errors import AgentError, NotFound, Refused, Unreachable
 from redis_agent.rpc.plain import plain
 from redis_agent.v1 import alert_pb2, failover_pb2, types_pb2
 from redis_agent.v1.alert_service_pb2 import ListAlertsRequest
@@ -24,37 +28,59 @@ Severity = Literal["info", "warning", "error", "critical"]
 AlertType = Literal["anomaly", "failover", "blocked"]
 
 
-class NoKey(Exception):
-    """The request carried no key, or a wrong one."""
+_REASON_AT_MOST = 1000
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_PROBLEM_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "reasons": {"type": "array", "items": {"type": "string"}},
+    },
+}
+_TOLD: dict[int | str, dict[str, Any]] = {
+    status: {"description": title, "content": {PROBLEM_JSON: {"schema": _PROBLEM_SCHEMA}}}
+    for status, title in (
+        (401, "No or wrong key"),
+        (404, "Not found"),
+        (409, "Refused by policy, with every reason"),
+        (422, "The request isn't right, with every fault"),
+        (502, "A service behind this one failed"),
+        (503, "A service behind this one is not reachable; see Retry-After"),
+    )
+}
+
+
+_KINDS = {
+    True: failover_pb2.FAILOVER_KIND_PLANNED,
+    False: failover_pb2.FAILOVER_KIND_EMERGENCY,
+    None: failover_pb2.FAILOVER_KIND_UNSPECIFIED,
+}
 
 
 class FailoverOrder(BaseModel):
-    """An order to move an instance's traffic."""
+    """An order to move an instance's traffic. Without `planned` it is planned while the source is up."""
 
     model_config = ConfigDict(extra="forbid")
-    target_dc: Annotated[str, Field(min_length=1)]
-    reason: str = "ordered through the API"
-    planned: bool = False
+    target_dc: Annotated[str, Field(min_length=1, max_length=63)]
+    reason: Annotated[str, Field(max_length=_REASON_AT_MOST)] = "ordered through the API"
+    planned: bool | None = None
     dry_run: bool = False
 
 
-def said(fault: Problem) -> JSONResponse:
-    """A problem as a response."""
-    return JSONResponse(fault.document(), fault.status, fault.headers(), "application/problem+json")
-
-
-def build(backends: Backends, door: Door, registry: CollectorRegistry) -> FastAPI:
+def build(backends: Backends, registry: CollectorRegistry) -> FastAPI:
     """The app with every route but the page's."""
     app = FastAPI(title="redis-agent", docs_url=None, redoc_url=None)
-
-    async def key(request: Request) -> None:
-        if not door.admits_key(request):
-            raise NoKey
-
-    api = APIRouter(prefix="/api", dependencies=[Depends(key)])
+    # Said for the OpenAPI document; who asks without the key doesn't come this far.
+    key = Security(APIKeyHeader(name="api-key", auto_error=False))
+    api = APIRouter(prefix="/api", dependencies=[key], responses=_TOLD)
     _status(api, backends)
     _failovers(api, backends)
     _history(api, backends)
+    _nothing_else(app, api)
     app.include_router(api)
     _probes(app, backends, registry)
     _errors(app)
@@ -87,7 +113,7 @@ def _failovers(api: APIRouter, backends: Backends) -> None:
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Any:
         """Move an instance's traffic. `dry_run` gives the plan and changes nothing."""
-        kind = failover_pb2.FAILOVER_KIND_PLANNED if order.planned else failover_pb2.FAILOVER_KIND_EMERGENCY
+        kind = _KINDS[order.planned]
         if order.dry_run:
             asked = PlanFailoverRequest(instance=instance_id, target=order.target_dc, kind=kind)
             planned = await backends.plan(asked)
@@ -148,14 +174,31 @@ def _history(api: APIRouter, backends: Backends) -> None:
     @api.get("/metrics/{instance_id}")
     async def metrics(
         instance_id: str,
-        hours: Annotated[float, Query(gt=0, le=24)] = 1.0,
+        hours: Annotated[float, Query(gt=0, le=24, allow_inf_nan=False)] = 1.0,
         metric: Annotated[list[str] | None, Query()] = None,
         site: str = "",
         step: Annotated[int, Query(ge=0, le=86_400)] = 0,
+        shape: Annotated[Literal["json", "csv", "arrow"], Query(alias="format")] = "json",
     ) -> Any:
         """History of samples; `step` in seconds gives the mean of each such span."""
         found = await backends.metrics(instance_id, site, timedelta(hours=hours), metric or [], step)
-        return {"instance_id": instance_id, **plain(found)}
+        if not found.series:
+            raise NotFound(f"no samples of {instance_id} in the last {hours:g} h that were asked for")
+        # On a thread: a day of everything takes seconds to write out.
+        if shape == "csv":
+            return Response(await asyncio.to_thread(export.csv_of, found), media_type=export.CSV)
+        if shape == "arrow":
+            return Response(await asyncio.to_thread(export.arrow_of, found), media_type=export.ARROW)
+        return JSONResponse({"instance_id": instance_id, **await asyncio.to_thread(plain, found)})
+
+
+def _nothing_else(app: FastAPI, api: APIRouter) -> None:
+    # Without it, what is not here would be the page's to answer, in HTML.
+    @app.api_route("/api", methods=_METHODS, include_in_schema=False)
+    @api.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
+    async def nothing(request: Request) -> None:
+        others = [route for route in api.routes if route.matches(request.scope)[0] is Match.PARTIAL]
+        raise HTTPException(405 if others else 404, "Method not allowed" if others else "Not found")
 
 
 def _probes(app: FastAPI, backends: Backends, registry: CollectorRegistry) -> None:
@@ -178,19 +221,22 @@ def _errors(app: FastAPI) -> None:
     async def ours(_request: Request, fault: AgentError) -> JSONResponse:
         return said(problem.of(fault))
 
-    @app.exception_handler(NoKey)
-    async def no_key(_request: Request, _fault: NoKey) -> JSONResponse:
-        detail = "send the API key in the header api-key, X-API-Key or Authorization: Bearer"
-        response = said(Problem(401, "No or wrong key", detail))
-        response.headers["WWW-Authenticate"] = "Bearer"
-        return response
-
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, fault: RequestValidationError) -> JSONResponse:
-        faults = tuple(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in fault.errors())
+        faults = tuple(f"{_field(error['loc'])}: {error['msg']}" for error in fault.errors())
         return said(Problem(422, "The request isn't right", "; ".join(faults), faults))
 
     @app.exception_handler(HTTPException)
     async def plain_http(request: Request, fault: HTTPException) -> JSONResponse:
         detail = f"{request.method} {request.url.path}: {fault.detail}"
         return said(Problem(fault.status_code, str(fault.detail), detail))
+
+    @app.exception_handler(Exception)
+    async def our_fault(_request: Request, _fault: Exception) -> JSONResponse:
+        return said(OUR_FAULT)  # uvicorn logs it
+
+
+def _field(at: tuple[int | str, ...]) -> str:
+    """`target_dc` for ("body", "target_dc"); the part itself where it is wrong as a whole, or isn't JSON."""
+    where, *path = at
+    return str(where) if not path or isinstance(path[0], int) else ".".join(map(str, path))

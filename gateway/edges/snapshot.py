@@ -12,6 +12,7 @@ from redis_agent.v1.alert_service_pb2 import ListAlertsRequest
 
 _FRESH_SECONDS = 0.4
 _ALERTS_SHOWN = 8
+_WAIT_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,16 @@ class Snapshots:
 
     async def _or_missing(self, service: str, question: Any, missing: dict[str, str]) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = await question
+            # One that stands still must not hold back what the others know.
+            async with asyncio.timeout(_WAIT_SECONDS):
+                found: list[dict[str, Any]] = await question
         except AgentError as fault:
             missing[service] = str(fault)
-            return []
-        return found
+        except TimeoutError:
+            missing[service] = f"the {service} does not answer: not within {_WAIT_SECONDS} s"
+        else:
+            return found
+        return []
 
     async def _fleet(self) -> Any:
         return plain(await self._backends.fleet())["instances"]

@@ -1,11 +1,13 @@
 """Events -> what people are told.
 
 An alert's id comes from what it tells of (the anomaly's, the failover's), never from the configuration: a restart or a
-changed route still resolves what was opened before.
+changed route still resolves what was opened before. Texts are cut here: a notification repeats them for every receiver,
+and must fit into a record.
 """
 
 from dataclasses import replace
 
+from notifier.core.message import cut
 from redis_agent.model import (
     Alert,
     AlertId,
@@ -20,6 +22,9 @@ from redis_agent.model import (
     Stage,
 )
 
+TITLE_AT_MOST = 300
+DETAIL_AT_MOST = 10_000
+
 
 def of_anomaly(anomaly: Anomaly) -> Alert:
     """What an anomaly's event says."""
@@ -33,8 +38,8 @@ def of_anomaly(anomaly: Anomaly) -> Alert:
         state=AlertState.RESOLVED if closed else AlertState.FIRING,
         severity=anomaly.severity,
         instance=anomaly.site.instance,
-        title=title,
-        detail=f"{anomaly.explanation} (at its worst {ratio:.1f} times the threshold)",
+        title=cut(title, TITLE_AT_MOST),
+        detail=cut(anomaly.explanation, DETAIL_AT_MOST) + f" (at its worst {ratio:.1f} times the threshold)",
         opened_at=anomaly.opened_at,
         at=anomaly.at,
     )
@@ -102,20 +107,25 @@ def _alert(
     event: FailoverEvent, kind: AlertKind, state: AlertState, severity: Severity, title: str, detail: str
 ) -> Alert:
     return Alert(
-        alert_of(event), event.instance, kind, state, severity, event.instance, title, detail, event.at, event.at
+        id=alert_of(event),
+        group=event.instance,
+        kind=kind,
+        state=state,
+        severity=severity,
+        instance=event.instance,
+        title=cut(title, TITLE_AT_MOST),
+        detail=cut(detail, DETAIL_AT_MOST),
+        opened_at=event.at,
+        at=event.at,
     )
 
 
 def _told(opened: Alert, event: FailoverEvent, state: AlertState, severity: Severity, title: str, detail: str) -> Alert:
-    return Alert(
-        opened.id,
-        opened.group,
-        opened.kind,
-        state,
-        severity,
-        opened.instance,
-        title,
-        detail,
-        opened.opened_at,
-        event.at,
+    return replace(
+        opened,
+        state=state,
+        severity=severity,
+        title=cut(title, TITLE_AT_MOST),
+        detail=cut(detail, DETAIL_AT_MOST),
+        at=event.at,
     )

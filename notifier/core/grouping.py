@@ -2,7 +2,7 @@
 
 A group gathers what changes and tells it once, `wait` after the first change. An alert is news when it is new, or its
 state, severity or title differs from what was last told. One that fired and was resolved within the wait is told as both,
-so that nothing passes unseen.
+so that nothing passes unseen. Who was told that an alert fires is told of all that follows, however mild it became.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from redis_agent.model import Alert, AlertEvent, AlertEventKind, AlertId, AlertState, Notification, Severity
 
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
+_FORGOTTEN_AFTER = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,11 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The alerts of one group: as they are now, what is still to tell, when, and how often it told before."""
+    """The alerts of one group: as they are now and at their worst, what is still to tell, when, how often it told before."""
 
     name: str
     alerts: Mapping[AlertId, Alert]
+    worst: Mapping[AlertId, Severity]
     untold: tuple[Alert, ...] = ()
     due_at: datetime | None = None
     told: int = 0
@@ -40,15 +42,30 @@ def is_news(groups: Groups, alert: Alert) -> bool:
     """Whether it says anything that the last one of its id didn't."""
     group = groups.get(alert.group)
     last = group.alerts.get(alert.id) if group is not None else None
-    return last is None or (last.state, last.severity, last.title) != (alert.state, alert.severity, alert.title)
+    if last is None:
+        return True
+    # What had ended does not begin again at an instant before its end: that is an old event, come twice.
+    ended = last.state is AlertState.RESOLVED and alert.state is AlertState.FIRING
+    if ended and alert.at <= last.at:
+        return False
+    return (last.state, last.severity, last.title) != (alert.state, alert.severity, alert.title)
 
 
 def change(groups: Groups, alert: Alert, now: datetime, wait: timedelta) -> Groups:
     """Take a changed alert in."""
-    group = groups.get(alert.group, Group(alert.group, {}))
-    untold = (*_still_needed(group.untold, alert), alert)
-    changed = replace(group, alerts={**group.alerts, alert.id: alert}, untold=untold, due_at=group.due_at or now + wait)
+    group = groups.get(alert.group, Group(alert.group, {}, {}))
+    changed = replace(
+        group,
+        alerts={**group.alerts, alert.id: alert},
+        worst={**group.worst, alert.id: max(alert.severity, group.worst.get(alert.id, alert.severity), key=_rank)},
+        untold=(*_still_needed(group.untold, alert), alert),
+        due_at=group.due_at or now + wait,
+    )
     return {**groups, alert.group: changed}
+
+
+def _rank(severity: Severity) -> int:
+    return _RANK[severity]
 
 
 def _still_needed(untold: Iterable[Alert], alert: Alert) -> list[Alert]:
@@ -68,12 +85,28 @@ def due(groups: Groups, receivers: Sequence[Receiver], now: datetime) -> tuple[G
         if group.due_at is None or group.due_at > now:
             continue
         told = group.told + 1
-        after[group.name] = replace(group, untold=(), due_at=None, told=told)
+        after[group.name] = _after_telling(group, told, now)
         for receiver in receivers:
-            alerts = tuple(a for a in group.untold if _RANK[a.severity] >= _RANK[receiver.min_severity])
+            alerts = tuple(a for a in group.untold if _rank(group.worst[a.id]) >= _rank(receiver.min_severity))
             if alerts:
                 owed.append(Notification(f"{group.name}#{told}@{receiver.name}", group.name, receiver.name, alerts))
     return after, owed
+
+
+def _after_telling(group: Group, told: int, now: datetime) -> Group:
+    alerts = {
+        alert.id: alert
+        for alert in group.alerts.values()
+        if alert.state is AlertState.FIRING or now - alert.at < _FORGOTTEN_AFTER
+    }
+    worst = {alert: group.worst[alert] for alert in alerts}
+    return replace(group, alerts=alerts, worst=worst, untold=(), due_at=None, told=told)
+
+
+def forget(groups: Groups, due_before: datetime) -> Groups:
+    """The groups without what was due before that and concerned no receiver then: one that is added later isn't told."""
+    stale = [g for g in groups.values() if g.due_at is not None and g.due_at < due_before]
+    return {**groups, **{group.name: replace(group, untold=(), due_at=None) for group in stale}}
 
 
 def replay(groups: Groups, event: AlertEvent, wait: timedelta) -> Groups:
@@ -81,13 +114,13 @@ def replay(groups: Groups, event: AlertEvent, wait: timedelta) -> Groups:
     if event.kind is AlertEventKind.CHANGED and event.alert is not None:
         return change(groups, event.alert, event.at, wait)
     if event.kind is AlertEventKind.NOTIFY and event.notification is not None:
-        return _told(groups, event.notification)
+        return _told(groups, event.notification, event.at)
     return groups
 
 
-def _told(groups: Groups, notification: Notification) -> Groups:
+def _told(groups: Groups, notification: Notification, at: datetime) -> Groups:
     group = groups.get(notification.group)
     number = int(notification.id.rpartition("@")[0].rpartition("#")[2])
     if group is None or number <= group.told:
         return groups
-    return {**groups, group.name: replace(group, untold=(), due_at=None, told=number)}
+    return {**groups, group.name: _after_telling(group, number, at)}

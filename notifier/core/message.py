@@ -1,11 +1,18 @@
-"""A notification in words. Limits: Slack section text 3000 characters, PagerDuty summary 1024 (vendors' documents)."""
+"""A notification in words.
+
+Limits, from the vendors' documents: Slack takes 50 blocks, 3000 characters a section and (undocumented) about 13,000 in all;
+PagerDuty takes a summary of 1024 characters in a body of 512 kB. What doesn't fit is cut and says so.
+"""
 
 from redis_agent.model import Alert, AlertState, Notification, Severity
 
 SLACK_SECTION = 3000
 SLACK_BLOCKS = 50
-SLACK_HEADER = 150
+SLACK_TOTAL = 12_000
+SLACK_FALLBACK = 150
 PAGERDUTY_SUMMARY = 1024
+PAGERDUTY_DETAIL = 20_000
+MAIL_SUBJECT = 200
 _CUT = " … (cut)"
 _SIGNS = {
     Severity.CRITICAL: ":red_circle:",
@@ -26,7 +33,9 @@ def subject(notification: Notification) -> str:
     more = len(notification.alerts) - 1
     others = f" (and {more} more)" if more else ""
     state = "RESOLVED" if last.state is AlertState.RESOLVED else last.severity.value.upper()
-    return f"[{state}] {last.title}{others}".replace("\r", " ").replace("\n", " ")
+    # Every kind of line end and white space becomes one blank: a title must never begin a header of its own.
+    title = cut(" ".join(last.title.split()), MAIL_SUBJECT - 40)
+    return f"[{state}] {title}{others}"
 
 
 def body(notification: Notification) -> str:
@@ -34,10 +43,18 @@ def body(notification: Notification) -> str:
     return "\n\n".join(_paragraph(alert) for alert in notification.alerts) + "\n"
 
 
+def slack_fallback(notification: Notification) -> str:
+    """One line for where Slack can't show sections."""
+    return cut(_safe(subject(notification)), SLACK_FALLBACK)
+
+
 def slack_sections(notification: Notification) -> list[str]:
-    """Markdown, one section an alert."""
+    """Markdown, one section an alert; of more than fit the newest, and how many others."""
     shown = notification.alerts[-(SLACK_BLOCKS - 1) :]
-    return [cut(f"{_sign(alert)} *{_safe(alert.title)}*\n{_safe(alert.detail)}", SLACK_SECTION) for alert in shown]
+    limit = min(SLACK_SECTION, SLACK_TOTAL // len(notification.alerts[-SLACK_BLOCKS:]))
+    sections = [cut(f"{_sign(alert)} *{_safe(alert.title)}*\n{_safe(alert.detail)}", limit) for alert in shown]
+    more = len(notification.alerts) - len(shown)
+    return [*sections, f"… and {more} older, not shown here"] if more else sections
 
 
 def _sign(alert: Alert) -> str:

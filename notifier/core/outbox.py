@@ -54,7 +54,9 @@ def replay(outbox: Outbox, event: AlertEvent) -> Outbox:
         case AlertEventKind.FAILED if event.final:
             return _without(outbox, name)
         case AlertEventKind.FAILED if name in outbox:
-            return {**outbox, name: replace(outbox[name], attempts=event.attempt)}
+            # What the receiver asked for (`Retry-After`) is not in the log; our own patience is.
+            wait = back_off(event.attempt - 1)
+            return {**outbox, name: replace(outbox[name], attempts=event.attempt, not_before=event.at + wait)}
         case _:
             return outbox
 

@@ -10,18 +10,17 @@ from notifier.core.message import body, subject
 from notifier.core.outbox import Attempt, Fate
 from redis_agent.model import Notification
 
-_TIMEOUT_SECONDS = 10.0
-
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in, and as whom. `tls`: starttls, tls or none."""
+    """Where mail is handed in, and as whom. `tls`: starttls, tls or none. Each step may take `timeout_seconds`."""
 
     host: str
     port: int
     tls: str
     username: str | None
     password: str | None
+    timeout_seconds: float = 10.0
 
 
 class Mail:
@@ -44,7 +43,7 @@ class Mail:
                 start_tls=server.tls == "starttls",
                 username=server.username,
                 password=server.password,
-                timeout=_TIMEOUT_SECONDS,
+                timeout=server.timeout_seconds,
             )
         except aiosmtplib.SMTPResponseException as fault:
             temporary = 400 <= fault.code < 500
@@ -56,6 +55,8 @@ class Mail:
             )
         except (aiosmtplib.SMTPException, OSError) as fault:
             return Attempt(Fate.RETRY, f"{server.host}:{server.port}: {fault}")
+        except ValueError as fault:
+            return Attempt(Fate.REJECTED, f"not an address: {fault}")
         but = f"; refused: {', '.join(refused)}" if refused else ""
         return Attempt(Fate.DELIVERED, f"{told}{but}")
 
@@ -73,7 +74,7 @@ class Mail:
 
 
 def _local(name: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-" else "." for c in name)
+    return "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "." for c in name)
 
 
 def _stamp(notification: Notification) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from notifier.core.message import PAGERDUTY_SUMMARY, cut
+from notifier.core.message import PAGERDUTY_DETAIL, PAGERDUTY_SUMMARY, cut
 from notifier.core.outbox import Attempt, Fate
 from notifier.edges.webhooks import post
 from redis_agent.model import Alert, AlertState, Notification
@@ -19,15 +19,24 @@ class PagerDuty:
         self._client = client
         self._url = url
         self._routing_key = routing_key
+        self._taken: dict[str, int] = {}
 
     async def send(self, notification: Notification) -> Attempt:
-        """One attempt: every alert of the notification in order; the first that isn't taken ends it."""
+        """One attempt: every alert of the notification in order, up to one that isn't taken now.
+
+        The next attempt goes on from there: to trigger an alert anew that was resolved meanwhile would page again.
+        """
         attempt = Attempt(Fate.DELIVERED, "nothing to send")
-        for alert in notification.alerts:
+        rejected: Attempt | None = None
+        begin = self._taken.pop(notification.id, 0)
+        for number, alert in enumerate(notification.alerts[begin:], begin):
             attempt = await post(self._client, self._url, self._event(alert))
-            if attempt.fate is not Fate.DELIVERED:
+            if attempt.fate is Fate.RETRY:
+                self._taken[notification.id] = number
                 return attempt
-        return attempt
+            if attempt.fate is Fate.REJECTED:
+                rejected = rejected or attempt
+        return rejected or attempt
 
     def _event(self, alert: Alert) -> dict[str, Any]:
         event = {
@@ -42,6 +51,6 @@ class PagerDuty:
             "timestamp": alert.at.isoformat(),
             "group": alert.group,
             "class": alert.kind.value,
-            "custom_details": {"detail": alert.detail},
+            "custom_details": {"detail": cut(alert.detail, PAGERDUTY_DETAIL)},
         }
         return {**event, "payload": payload}

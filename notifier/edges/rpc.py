@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from redis_agent.errors import Malformed
+from redis_agent.errors import AgentError, Malformed
 from redis_agent.model import Alert, AlertEvent, AlertEventKind, AlertId, AlertKind, Severity
 from redis_agent.rpc.channel import abort
 from redis_agent.v1 import alert_pb2, types_pb2
@@ -22,7 +22,9 @@ _PAGE_AT_MOST = 1000
 class History(Protocol):
     """What the servicer needs of the service."""
 
-    events: deque[AlertEvent]
+    @property
+    def events(self) -> deque[AlertEvent]:
+        """Entries of the alert log, oldest first. Raises Unreachable."""
 
 
 class Servicer(pb_grpc.AlertServiceServicer):
@@ -35,9 +37,9 @@ class Servicer(pb_grpc.AlertServiceServicer):
         """Newest first; the token is the position of the page's first alert."""
         try:
             wanted = self._wanted(request)
-            start = int(request.page_token or 0)
-        except (Malformed, ValueError) as fault:
-            await abort(context, Malformed(f"severity, kind or page_token: {fault}"))
+            start = _start(request.page_token)
+        except AgentError as fault:
+            await abort(context, fault)
         size = min(request.page_size or _PAGE, _PAGE_AT_MOST)
         page = wanted[start : start + size]
         deliveries = self._deliveries({alert.id for alert in page})
@@ -65,3 +67,9 @@ class Servicer(pb_grpc.AlertServiceServicer):
             for alert_id in {alert.id for alert in event.notification.alerts} & wanted:
                 found.setdefault(alert_id, []).append(event)
         return found
+
+
+def _start(page_token: str) -> int:
+    if page_token and not (page_token.isascii() and page_token.isdigit()):
+        raise Malformed(f"page_token: {page_token!r} is none of ours; give next_page_token of the last answer")
+    return int(page_token or 0)

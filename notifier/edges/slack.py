@@ -2,7 +2,7 @@
 
 import httpx
 
-from notifier.core.message import SLACK_HEADER, cut, slack_sections, subject
+from notifier.core.message import slack_fallback, slack_sections
 from notifier.core.outbox import Attempt
 from notifier.edges.webhooks import post
 from redis_agent.model import Notification
@@ -20,5 +20,4 @@ class Slack:
         sections = [
             {"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in slack_sections(notification)
         ]
-        title = cut(subject(notification), SLACK_HEADER)
-        return await post(self._client, self._url, {"text": title, "blocks": sections})
+        return await post(self._client, self._url, {"text": slack_fallback(notification), "blocks": sections})

@@ -3,8 +3,10 @@
 2xx is delivered; 429 and 5xx and no answer are worth another try (a `Retry-After` is obeyed); any other answer is final.
 """
 
+import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -13,6 +15,8 @@ from notifier.core.outbox import Attempt, Fate
 
 TIMEOUT_SECONDS = 5.0
 _SHOWN = 200
+_SECONDS = re.compile(r"\s*[0-9]{1,9}\s*")
+_WAIT_AT_MOST = timedelta(days=1)
 
 
 async def post(client: httpx.AsyncClient, url: str, payload: Mapping[str, Any]) -> Attempt:
@@ -21,6 +25,8 @@ async def post(client: httpx.AsyncClient, url: str, payload: Mapping[str, Any]) 
         answer = await client.post(url, json=payload)
     except httpx.HTTPError as fault:
         return Attempt(Fate.RETRY, f"no answer: {type(fault).__name__}")
+    except httpx.InvalidURL:
+        return Attempt(Fate.REJECTED, "the configured URL is not one")
     told = f"{answer.status_code} {answer.text[:_SHOWN]}".strip()
     if answer.is_success:
         return Attempt(Fate.DELIVERED, told)
@@ -30,6 +36,15 @@ async def post(client: httpx.AsyncClient, url: str, payload: Mapping[str, Any]) 
 
 
 def _retry_after(value: str | None) -> timedelta | None:
-    if value is None or not value.strip().isdigit():
+    """Seconds or a date (RFC 9110); what is neither, or lies beyond a day, is our own back-off's business."""
+    if value is None:
         return None
-    return timedelta(seconds=int(value))
+    try:
+        wait = timedelta(seconds=int(value)) if _SECONDS.fullmatch(value) else _until(parsedate_to_datetime(value))
+    except (ValueError, OverflowError):
+        return None
+    return wait if timedelta() <= wait <= _WAIT_AT_MOST else None
+
+
+def _until(at: datetime) -> timedelta:
+    return at - datetime.now(at.tzinfo or UTC).replace(tzinfo=at.tzinfo)

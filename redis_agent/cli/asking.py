@@ -1,48 +1,36 @@
-"""`redis-agent status | failovers | alerts`: what the services know, as tables or JSON."""
+"""`redis-agent status | failovers | alerts`: what the services know, in words or as JSON."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.table import Table
 
-from redis_agent.cli.terminal import ConfigOption, JsonOption, err, out, print_json, read_fleet, run
+from redis_agent.cli.reaching import Key, controller, notifier
+from redis_agent.cli.tables import alerts_table, failover_lines, status_view
+from redis_agent.cli.terminal import ConfigOption, JsonOption, note, out, print_json, read_fleet, run
 from redis_agent.errors import ConfigurationError
 from redis_agent.fleet import Fleet
-from redis_agent.rpc.channel import DEADLINE_SECONDS, answer, channel, metadata
+from redis_agent.rpc.channel import DEADLINE_SECONDS, answer
 from redis_agent.rpc.plain import plain
-from redis_agent.v1 import alert_pb2, alert_service_pb2, alert_service_pb2_grpc, types_pb2
+from redis_agent.v1 import alert_pb2, alert_service_pb2, types_pb2
 from redis_agent.v1 import failover_service_pb2 as pb
 from redis_agent.v1 import failover_service_pb2_grpc as pb_grpc
 
-Key = tuple[tuple[str, str], ...]
 _WATCH_SECONDS = 1.0
-_COLOURS = {"up": "green", "suspect": "yellow", "down": "red", "unknown": "bright_black"}
 _SEVERITIES = ("info", "warning", "error", "critical")
 _KINDS = ("anomaly", "failover", "blocked")
 
 
-@asynccontextmanager
-async def controller(fleet: Fleet) -> "AsyncIterator[tuple[pb_grpc.FailoverServiceAsyncStub, Key]]":
-    """The controller's stub and the key to send."""
-    opened = channel(fleet.grpc, "controller")
-    try:
-        stub: pb_grpc.FailoverServiceAsyncStub = pb_grpc.FailoverServiceStub(opened)
-        yield stub, metadata(fleet.grpc)
-    finally:
-        await opened.close()
-
-
 def status(
-    instance: Annotated[str | None, typer.Argument(help="One instance; else all.")] = None,
+    instance: Annotated[str | None, typer.Argument(metavar="[INSTANCE]", help="One instance; else all.")] = None,
     config: ConfigOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Health, active site, votes with age and reason, the newest failover."""
+    if watch and as_json:
+        raise ConfigurationError(["--watch and --json don't go together; for a stream: redis-agent tail"])
     fleet = read_fleet(config)
     run(_watch_status(fleet, instance) if watch else _status(fleet, instance, as_json=as_json))
 
@@ -53,14 +41,14 @@ async def _status(fleet: Fleet, instance: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json(instances if instance is None else instances[0])
         return
-    out.print(status_table(instances))
+    out.print(status_view(instances))
 
 
 async def _watch_status(fleet: Fleet, instance: str | None) -> None:
     async with controller(fleet) as (stub, key):
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(status_table(await _instances(stub, key, instance)), refresh=True)
+                live.update(status_view(await _instances(stub, key, instance)), refresh=True)
                 await asyncio.sleep(_WATCH_SECONDS)
 
 
@@ -74,39 +62,8 @@ async def _instances(stub: "pb_grpc.FailoverServiceAsyncStub", key: Key, instanc
     return [plain(one)["status"]]
 
 
-def status_table(instances: list[dict[str, Any]]) -> Table:
-    """Instances, sites and votes."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("instance", "site", "health", "role", "votes", "newest failover"):
-        table.add_column(heading)
-    for shown in instances:
-        newest = shown["failover"]
-        told = f"{newest['stage'].replace('_', ' ')}: {newest['id']}" if newest is not None else "none"
-        for number, site in enumerate(shown["sites"]):
-            table.add_row(
-                shown["instance"] if number == 0 else "",
-                site["datacenter"] + (" (active)" if site["active"] else ""),
-                f"[{_COLOURS.get(site['health'], 'white')}]{site['health']}[/]",
-                site["role"].replace("unspecified", "-"),
-                ", ".join(_vote(vote) for vote in site["votes"]) or "none",
-                told if number == 0 else _standing(shown),
-            )
-    return table
-
-
-def _standing(instance: dict[str, Any]) -> str:
-    if instance["paused"]:
-        return f"[yellow]paused: {instance['pause_reason']}[/]"
-    return "; ".join(instance["refusals"])
-
-
-def _vote(vote: dict[str, Any]) -> str:
-    counted = "" if vote["counted"] == vote["verdict"] else f" (counts as {vote['counted'].replace('_', ' ')})"
-    return f"{vote['vantage']}: {vote['verdict'].replace('_', ' ')}, {vote['reason']}, {vote['age']:.1f} s{counted}"
-
-
 def failovers(
-    instance: Annotated[str | None, typer.Argument(help="One instance; else all.")] = None,
+    instance: Annotated[str | None, typer.Argument(metavar="[INSTANCE]", help="One instance; else all.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -121,17 +78,9 @@ async def _failovers(fleet: Fleet, instance: str, *, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("id", "instance", "decided (UTC)", "stage", "from → to", "why"):
-        table.add_column(heading)
-    for failover in listed:
-        plan = failover["plan"]
-        route = f"{plan['source']} → {plan['target']}" if plan else "-"
-        at = failover["decided_at"][:19].replace("T", " ")
-        stage = failover["stage"].replace("_", " ")
-        table.add_row(failover["id"], failover["instance"], at, stage, route, failover["reason"])
-    out.print(table)
-    err.print(f"{len(listed)} entries")
+    for line in failover_lines(listed):
+        out.print(line)
+    note("1 entry" if len(listed) == 1 else f"{len(listed)} entries")
 
 
 def alerts(
@@ -157,27 +106,10 @@ def _known(option: str, value: str, allowed: tuple[str, ...]) -> Any:
 
 
 async def _alerts(fleet: Fleet, request: alert_service_pb2.ListAlertsRequest, *, as_json: bool) -> None:
-    opened = channel(fleet.grpc, "notifier")
-    try:
-        stub: alert_service_pb2_grpc.AlertServiceAsyncStub = alert_service_pb2_grpc.AlertServiceStub(opened)
-        call = stub.ListAlerts(request, timeout=DEADLINE_SECONDS, metadata=metadata(fleet.grpc))
-        listed = plain(await answer(call))["alerts"]
-    finally:
-        await opened.close()
+    async with notifier(fleet) as (stub, key):
+        listed = plain(await answer(stub.ListAlerts(request, timeout=DEADLINE_SECONDS, metadata=key)))["alerts"]
     if as_json:
         print_json(listed)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("at (UTC)", "severity", "state", "alert", "told"):
-        table.add_column(heading)
-    for history in listed:
-        alert = history["alert"]
-        told = sorted({d["notification"]["receiver"] for d in history["deliveries"] if d["kind"] == "delivered"})
-        table.add_row(
-            alert["at"][:19].replace("T", " "),
-            alert["severity"],
-            alert["state"],
-            alert["title"],
-            ", ".join(told) or "nobody yet",
-        )
-    out.print(table)
+    out.print(alerts_table(listed))
+    note("1 alert" if len(listed) == 1 else f"{len(listed)} alerts")

@@ -5,21 +5,38 @@ from typing import Annotated
 
 import typer
 
-from redis_agent.cli.terminal import ConfigOption, err, find_configuration, print_json
+from redis_agent.cli.terminal import ConfigOption, find_configuration, note, print_json
 from redis_agent.fleet import Fleet
-from redis_agent.fleet_file import load, shown
+from redis_agent.fleet_file import inspect, load, shown
 
 app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
-File = Annotated[Path | None, typer.Argument(help="The fleet's file; else as --config.")]
+File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The fleet's file; else as --config.")]
 
 
 @app.command()
-def check(file: File = None, config: ConfigOption = None) -> None:
-    """Say every fault with its key, its line and what would be right; exit 2 when there is one."""
+def check(
+    file: File = None,
+    config: ConfigOption = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="It is to run here: each variable that it names must be set, too.")
+    ] = False,
+) -> None:
+    """Say every fault with its key, its line and what would be right; exit 2 when there is one.
+
+    Environment variables that the file names and that aren't set here are told, and are no fault: the services may
+    run elsewhere.
+    """
     path = find_configuration(file or config)
-    fleet = load(path)
-    sites = sum(len(instance.sites) for instance in fleet.instances)
-    err.print(f"{path}: right: {len(fleet.instances)} instances, {sites} sites, {len(fleet.datacenters)} datacenters")
+    fleet, unset = (load(path), []) if here else inspect(path)
+    for line in unset:
+        note(f"{line}; set it where the services run")
+    counts = [(len(fleet.instances), "instance"), (sum(len(i.sites) for i in fleet.instances), "site")]
+    counted = ", ".join(_many(*count) for count in (*counts, (len(fleet.datacenters), "datacenter")))
+    note(f"{path}: right: {counted}")
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 @app.command()
@@ -31,4 +48,5 @@ def schema() -> None:
 @app.command()
 def show(file: File = None, config: ConfigOption = None) -> None:
     """The effective configuration: defaults and environment in, secrets masked."""
-    print_json(shown(load(find_configuration(file or config))))
+    fleet, _ = inspect(find_configuration(file or config))
+    print_json(shown(fleet))

@@ -15,8 +15,8 @@ import grpc
 import typer
 from rich.live import Live
 
-from redis_agent.cli.asking import controller
 from redis_agent.cli.demo_screen import Screen
+from redis_agent.cli.reaching import controller
 from redis_agent.cli.terminal import ENVIRONMENT, err, out, run
 from redis_agent.errors import ConfigurationError, Permanent, Unreachable
 from redis_agent.fleet import Fleet

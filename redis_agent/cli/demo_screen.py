@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from redis_agent.cli.asking import status_table
+from redis_agent.cli.tables import status_view
 from redis_agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Screen:
         page = Text(f"page: http://127.0.0.1:{self._port}/login?key={self._world.api_key}", style="bold")
         sites: RenderableType = Text("the controller does not answer yet")
         if self._status is not None:
-            sites = status_table([self._status])
+            sites = status_view([self._status])
         parts: list[RenderableType] = [page, Panel(sites, title="sites and votes"), self._client(), self._lines()]
         if self._telling.phases:
             parts.append(self._phases())

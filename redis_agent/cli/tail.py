@@ -27,7 +27,9 @@ _MESSAGES: dict[TopicName, Callable[[], Message]] = {
 
 
 def tail(
-    topic: Annotated[str, typer.Argument(help="metrics, observations, anomalies, failovers, alerts or deadletter.")],
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", help="metrics, observations, anomalies, failovers, alerts or deadletter.")
+    ],
     start: Annotated[str, typer.Option("--from", help="beginning or now.")] = "now",
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
     as_json: JsonOption = False,
@@ -60,11 +62,15 @@ async def _tail(fleet: Fleet, topic: Topic, start: Start, limit: int | None, *, 
 def _line(record: Delivered, *, as_json: bool) -> str:
     value = _decoded(record)
     if as_json:
-        headers = {name: text.decode(errors="replace") for name, text in record.headers}
+        headers = dict(_text(record))
         place = {"partition": record.partition, "offset": record.offset, "at": record.at.isoformat(), "key": record.key}
         return json.dumps({"topic": record.topic, **place, "headers": headers, "value": value}, ensure_ascii=False)
     place_in_words = f"{record.at:%H:%M:%S.%f} {record.partition}/{record.offset} {record.key}"
     return f"{place_in_words} {json.dumps(value, ensure_ascii=False)}"
+
+
+def _text(record: Delivered) -> list[tuple[str, str]]:
+    return [(name, value.decode(errors="replace")) for name, value in record.headers]
 
 
 def _decoded(record: Delivered) -> Any:
@@ -72,7 +78,10 @@ def _decoded(record: Delivered) -> Any:
         return _samples(record.value)
     make = _MESSAGES.get(record.topic)
     if make is None:
-        return {"bytes": record.value[:200].hex()}
+        told = {
+            name.removeprefix("deadletter-"): value for name, value in _text(record) if name.startswith("deadletter-")
+        }
+        return {**told, "bytes": record.value[:200].hex()}
     message = make()
     try:
         message.ParseFromString(record.value)

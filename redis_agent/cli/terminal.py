@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,8 +18,17 @@ from redis_agent.fleet_file import load
 ENVIRONMENT = "REDIS_AGENT_CONFIG"
 _DEFAULTS = ("redis-agent.yaml", "redis-agent.yml", "redis-agent.json")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A pipe has no width: what is a row on a terminal stays one line there, and nothing is cut.
+_PIPE_COLUMNS = 100_000
+
+
+def _console(stream: IO[str], *, stderr: bool) -> Console:
+    fits = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, highlight=False, width=None if fits else _PIPE_COLUMNS)
+
+
+out = _console(sys.stdout, stderr=False)
+err = _console(sys.stderr, stderr=True)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help=f"The fleet's file; else ${ENVIRONMENT}, else ./{_DEFAULTS[0]}.")
@@ -70,6 +79,22 @@ def tell(fault: AgentError) -> None:
     lines = fault.faults if isinstance(fault, ConfigurationError) else str(fault).split("\n")
     for line in lines:
         print(line, file=sys.stderr)  # noqa: T201 - plain: messages may hold brackets
+
+
+def say(text: str) -> None:
+    """A line of data to stdout, as it is."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line of progress to stderr, as it is."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
+def agreed(question: str) -> bool:
+    """Ask on stderr; only a yes is one. (typer's own question leaves a blank on stdout.)"""
+    err.print(f"{question} [y/N] ", markup=False, end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def print_json(data: Any) -> None:

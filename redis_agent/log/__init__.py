@@ -78,7 +78,10 @@ class Writer(Protocol):
 
 
 class Member(Protocol):
-    """A member of a group: reads what its partitions hold, and binds what it writes to what it read."""
+    """A member of a group: reads what its partitions hold, and binds what it writes to what it read.
+
+    One that doesn't read for half a minute may lose its partitions to others, and with them what it hasn't committed.
+    """
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
         """Up to `limit` records after the position; waits up to `timeout` seconds for the first.

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer
 
+from redis_agent.errors import LogUnavailable
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
 from redis_agent.log.balance import Slot
 from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt
@@ -33,19 +34,19 @@ class KafkaLog(Log):
         self._partitions = Partitions(settings)
         self._lane = Lane("kafka-admin")
         self._open: list[KafkaWriter | KafkaMember | KafkaCursor] = []
+        self._opening: dict[str, Sender] = {}  # got no answer yet; whoever asks for the name again goes on with it
 
     async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
         await self._lane.run(self._partitions.prepare, topics)
 
     async def writer(self, name: str | None = None) -> Writer:
         lane = Lane(f"kafka-writer-{name or 'plain'}")
-        sender = await _begun(lane, lambda: Sender(self._settings, self._partitions, name))
-        return self._kept(KafkaWriter(sender, lane))
+        return self._kept(KafkaWriter(await _begun(lane, lambda: self._sender(name)), lane))
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
         def begin() -> Seat:
             slots = self._partitions.slots(topics)
-            seat = Seat(self._settings, self._partitions, group, name)
+            seat = Seat(self._settings, group, name, self._sender(name))
             try:
                 seat.join(topics, slots, start)
             except BaseException:
@@ -55,6 +56,15 @@ class KafkaLog(Log):
 
         lane = Lane(f"kafka-member-{name}")
         return self._kept(KafkaMember(await _begun(lane, begin), lane))
+
+    def _sender(self, name: str | None) -> Sender:
+        sender = self._opening.pop(name or "", None) or Sender(self._settings, self._partitions, name)
+        try:
+            sender.open()
+        except LogUnavailable:
+            self._opening[name or ""] = sender
+            raise
+        return sender
 
     async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
         lane = Lane("kafka-cursor")
@@ -66,7 +76,7 @@ class KafkaLog(Log):
         properties = self._settings.consumer(f"redis-agent.cursor-{uuid.uuid4()}") | {"enable.partition.eof": True}
         reader = Reader(attempt("opening", Consumer, properties), topics[0].name, self._settings.patience_seconds)
         try:
-            reader.place(slots, start, self._settings.patience_seconds)
+            reader.place(slots, start)
         except BaseException:
             reader.consumer.close()
             raise

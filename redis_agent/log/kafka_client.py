@@ -98,7 +98,11 @@ class KafkaSettings:
 
     def member(self, group: str) -> dict[str, Any]:
         """Properties of a member of a group."""
-        properties = self.consumer(f"redis-agent.{group}") | {"group.protocol": self.group_protocol}
+        properties = self.consumer(f"redis-agent.{group}") | {
+            "group.protocol": self.group_protocol,
+            # Also how long a rebalance waits for a member that is there and doesn't answer.
+            "max.poll.interval.ms": 60_000,
+        }
         if self.group_protocol == "classic":
             properties |= {
                 "partition.assignment.strategy": "cooperative-sticky",
@@ -230,6 +234,8 @@ class Partitions:
                 "retention.ms": str(int(topic.kept.total_seconds() * 1000)),
                 "cleanup.policy": "compact,delete" if topic.compacted else "delete",
                 "max.message.bytes": str(_WIRE_BYTES),
+                # What is acknowledged survives the loss of a broker, where there are several.
+                "min.insync.replicas": str(max(1, self._settings.replication_factor - 1)),
                 # The brokers' clocks: a producer's that is wrong must not decide what retention removes.
                 "message.timestamp.type": "LogAppendTime",
             },

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from redis_agent.errors import AgentError, Rebalanced
 from redis_agent.log import Delivered, Member, Outgoing, Start
 from redis_agent.log.balance import Slot
-from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt, measure, translate
+from redis_agent.log.kafka_client import KafkaSettings, attempt, insist, measure, translate
 from redis_agent.log.kafka_reader import Reader
 from redis_agent.log.kafka_sender import Sender
 from redis_agent.log.order import in_time
@@ -20,25 +20,24 @@ _GROUP_IN_USE = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENE
 class Seat:
     """Blocking. What was read stays here until it is committed, so that a rewind asks nobody."""
 
-    def __init__(self, settings: KafkaSettings, partitions: Partitions, group: str, name: str) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, name: str, sender: Sender) -> None:
         self._settings = settings
         self._group = group
         self._name = name
         self._lost_work = False
+        self._unknown = False  # whether what was read was committed
         self._read: list[Delivered] = []  # since the last commit
         self._last = 0  # how many of them the last read gave
         self._ahead: list[Delivered] = []  # not given yet
-        self._sender = Sender(settings, partitions, name)  # fences earlier holders of the name
+        self._sender = sender
         self._consumer = attempt("opening a consumer", Consumer, settings.member(group))
 
     def join(self, topics: Sequence[Topic], slots: Sequence[Slot], start: Start) -> None:
         """Fix where the group starts and join it; a share of the partitions comes while reading."""
+        self._reader = Reader(self._consumer, topics[0].name, self._settings.patience_seconds)
         if start is Start.NOW:
             self._start_now(slots)
-        self._reader = Reader(self._consumer, topics[0].name, self._settings.patience_seconds)
-        self._consumer.subscribe(
-            [topic.name for topic in topics], on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._consumer.subscribe([topic.name for topic in topics], on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     def _start_now(self, slots: Sequence[Slot]) -> None:
         """Give every partition without a position the present end, for all members that will ever join.
@@ -48,9 +47,10 @@ class Seat:
         """
         patience = self._settings.patience_seconds
         asked = [TopicPartition(*slot) for slot in slots]
-        fresh = [each for each in attempt("joining", self._consumer.committed, asked, patience) if each.offset < 0]
+        known = insist("joining", patience, self._consumer.committed, asked, patience)
+        fresh = [each for each in known if each.offset < 0]
         for each in fresh:
-            _, each.offset = attempt("joining", self._consumer.get_watermark_offsets, each, patience)
+            _, each.offset = self._reader.ends(each)
         if not fresh:
             return
         try:
@@ -80,11 +80,12 @@ class Seat:
         return found
 
     def _settle(self) -> None:
-        undecided = self._sender.undecided
-        if self._sender.settle():
+        committed = self._sender.settle()
+        if self._unknown:
+            self._unknown = False
+            if True:
+                self._ahead = self._read + self._ahead
             self._forget()
-        elif undecided:
-            self.rewind()
 
     def unread(self) -> None:
         """Undo the last read, whose records nobody got to see."""
@@ -93,9 +94,10 @@ class Seat:
         self._last = 0
 
     def rewind(self) -> None:
-        """As `Member.rewind`."""
-        self._ahead = self._read + self._ahead
-        self._forget()
+        """As `Member.rewind`. What may have been committed stays: the next read finds out."""
+        if not self._unknown:
+            self._ahead = self._read + self._ahead
+            self._forget()
 
     def _forget(self) -> None:
         self._read = []
@@ -106,20 +108,21 @@ class Seat:
 
     def commit(self, outputs: Sequence[Outgoing]) -> None:
         """As `Member.commit`."""
+        if self._unknown:
+            self._settle()
+            raise Rebalanced(f"group {self._group}: an earlier commit of {self._name} had no answer; read again")
         if self._lost_work:
             self.rewind()
             raise Rebalanced(f"group {self._group}: partitions moved away from {self._name} before the commit")
         if not self._read and not outputs:
             return
-        if self._sender.undecided:
-            self._settle()
-            raise Rebalanced(f"group {self._group}: an earlier commit of {self._name} had no answer; read again")
         try:
             measure(outputs)
             self._sender.settle()
             self._sender.transact(outputs, self._positions(), self._consumer.consumer_group_metadata())
         except AgentError:
-            if not self._sender.undecided:
+            self._unknown = self._sender.undecided
+            if not self._unknown:
                 self.rewind()
             raise
         self._forget()

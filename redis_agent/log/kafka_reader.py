@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from redis_agent.log import Delivered, Start
 from redis_agent.log.balance import Slot
-from redis_agent.log.kafka_client import attempt, delivered, place, translate
+from redis_agent.log.kafka_client import attempt, delivered, insist, place, translate
 
 logger = logging.getLogger(__name__)
 _SLICE_SECONDS = 0.5
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, consumer: Consumer, topic: str, patience_seconds: float) -> None:
         self.consumer = consumer
         self._topic = topic
-        self._half = patience_seconds / 2
+        self._patience = patience_seconds
         self._heard = time.monotonic()
         self.behind: set[Slot] = set()
         """Partitions that weren't read to the end that they had when the reader was placed."""
@@ -53,8 +53,8 @@ class Reader:
         return [first, *attempt("reading", self.consumer.consume, limit - 1, 0.0)] if limit > 1 else [first]
 
     def _ask(self) -> None:
-        if time.monotonic() - self._heard > self._half:
-            attempt("waiting for records", self.consumer.list_topics, self._topic, self._half)
+        if time.monotonic() - self._heard > self._patience / 2:
+            attempt("waiting for records", self.consumer.list_topics, self._topic, self._patience / 2)
             self._heard = time.monotonic()
 
     def _records(self, messages: Iterable[Message]) -> list[Delivered]:
@@ -72,19 +72,21 @@ class Reader:
             logger.warning("kafka: reading: %s", error.str())
         return False
 
-    def place(self, slots: Iterable[Slot], start: Start | datetime, patience_seconds: float) -> None:
+    def ends(self, partition: TopicPartition) -> tuple[int, int]:
+        """Its first offset and the one that the next record will have. Raises LogUnavailable."""
+        asked = self.consumer.get_watermark_offsets
+        low, high = insist("asking for ends", self._patience, asked, partition, self._patience)
+        return low, high
+
+    def place(self, slots: Iterable[Slot], start: Start | datetime) -> None:
         """Begin reading these partitions from `start` on. Raises LogUnavailable."""
         partitions = [TopicPartition(topic, partition) for topic, partition in slots]
-        ends = {
-            (each.topic, each.partition): attempt(
-                "opening", self.consumer.get_watermark_offsets, each, patience_seconds
-            )
-            for each in partitions
-        }
+        ends = {(each.topic, each.partition): self.ends(each) for each in partitions}
         if isinstance(start, datetime):
             for partition in partitions:
                 partition.offset = int(start.timestamp() * 1000)
-            partitions = attempt("opening", self.consumer.offsets_for_times, partitions, patience_seconds)
+            asked = self.consumer.offsets_for_times
+            partitions = insist("placing", self._patience, asked, partitions, self._patience)
         for partition in partitions:
             slot = (partition.topic, partition.partition)
             low, high = ends[slot]

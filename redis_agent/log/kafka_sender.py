@@ -16,8 +16,10 @@ new producer takes it again. Every other fatal error is raised as Fenced: this p
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from enum import Enum
+from threading import Thread
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -49,13 +51,21 @@ class Sender:
         self._failed: list[KafkaError] = []
         self._left = _Left.NOTHING
         self._void = False
-        self._producer = self._opened()
+        self._stuck = False
+        self._producer = self._made()
 
-    def _opened(self) -> Producer:
-        producer = attempt("opening a producer", Producer, self._settings.producer(self._name))
-        if self._name is not None:
-            attempt(f"taking over writer {self._name}", producer.init_transactions, self._patience)
-        return producer
+    def _made(self) -> Producer:
+        self._ours = self._name is None
+        return attempt("opening a producer", Producer, self._settings.producer(self._name))
+
+    def open(self) -> None:
+        """Take the name over. Raises LogUnavailable: call it again on this very sender.
+
+        A second sender would be fenced by the first one's request, which may still be on its way.
+        """
+        if not self._ours:
+            attempt(f"taking over writer {self._name}", self._producer.init_transactions, self._patience)
+            self._ours = True
 
     @property
     def undecided(self) -> bool:
@@ -152,8 +162,9 @@ class Sender:
         if self._left is _Left.ABORT:
             self._abort(self._patience)
         if self._void:
-            self._producer = self._opened()
             self._void = False
+            self._producer = self._made()
+        self.open()
         return committed
 
     def _commit(self, deadline: float) -> None:
@@ -177,11 +188,13 @@ class Sender:
 
     def _abort(self, seconds: float) -> None:
         try:
-            self._producer.abort_transaction(seconds)
+            self._stuck = self._stuck or not aside(self._producer.abort_transaction, seconds, self._patience)
         except KafkaException as raised:
             self._mind(raised.args[0])
             if not self._void:
                 raise translate(raised.args[0], "aborting") from raised
+        if self._stuck:
+            raise Fenced("kafka: aborting: librdkafka does not come back (start this process anew)")
         self._done()
 
     def _mind(self, error: KafkaError) -> None:
@@ -197,6 +210,28 @@ class Sender:
         """Give a plain writer's records a moment more. An open transaction ends by its timeout, or by the next opening."""
         if self._name is None:
             self._producer.flush(0.5)
+
+
+def aside(call: Callable[[float], object], seconds: float, grace_seconds: float) -> bool:
+    """Call on a thread that can be left behind; whether it came back within `seconds` and the grace. Raises what it raises.
+
+    librdkafka's abort (2.16) waits for ever, whatever its timeout, for a connection's thread to forget its records when
+    that thread ends first: seen when a broker came back during an abort.
+    """
+    outcome: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call(seconds))
+        except KafkaException as raised:
+            outcome.set_exception(raised)
+
+    Thread(target=run, name="kafka-abort", daemon=True).start()
+    try:
+        outcome.result(seconds + grace_seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _until(deadline: float) -> float:

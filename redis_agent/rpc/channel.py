@@ -5,7 +5,7 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 
-from redis_agent.errors import AgentError, NotFound, Permanent, Refused, Unreachable
+from redis_agent.errors import AgentError, Malformed, NotFound, Permanent, Refused, Unreachable
 from redis_agent.fleet import GrpcSection
 
 R = TypeVar("R")
@@ -25,8 +25,10 @@ def channel(section: GrpcSection, service: str) -> grpc.aio.Channel:
     if section.tls is None:
         return grpc.aio.insecure_channel(address, options=options)
     tls = section.tls
-    ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else tls.cert_file.read_bytes()
-    credentials = grpc.ssl_channel_credentials(ca, tls.key_file.read_bytes(), tls.cert_file.read_bytes())
+    signer = tls.ca_file or tls.client_ca_file or tls.cert_file
+    credentials = grpc.ssl_channel_credentials(
+        signer.read_bytes(), tls.key_file.read_bytes(), tls.cert_file.read_bytes()
+    )
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
@@ -37,7 +39,7 @@ def metadata(section: GrpcSection) -> tuple[tuple[str, str], ...]:
 
 
 async def answer(call: Awaitable[R]) -> R:
-    """The answer, or our error: NotFound, Refused, Unreachable, Permanent."""
+    """The answer, or our error: NotFound, Refused, Malformed (our question), Unreachable, Permanent."""
     try:
         return await call
     except grpc.aio.AioRpcError as fault:
@@ -49,6 +51,8 @@ def _ours(fault: grpc.aio.AioRpcError) -> AgentError:
     match fault.code():
         case grpc.StatusCode.NOT_FOUND:
             return NotFound(text)
+        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
+            return Malformed(text)
         case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.ABORTED:
             return Refused(text.split("\n"))
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED | grpc.StatusCode.CANCELLED:

@@ -1,6 +1,7 @@
 """Protobuf messages as plain data for JSON: enums as words (`VERDICT_CANNOT_TELL` -> `cannot_tell`), times as ISO 8601,
-durations as seconds, every field present."""
+durations as seconds, every field present. JSON has no NaN and no infinity: they are None."""
 
+import math
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -33,6 +34,8 @@ def _value(value: Any, field: Any) -> Any:
         return plain(value)
     if field.enum_type is not None:
         return _word(field, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value
 
 

@@ -5,6 +5,7 @@ It listens from the start of the process but reports NOT_SERVING until the servi
 """
 
 import hmac
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -62,13 +63,14 @@ class Server:
 
     async def start(self, port: int) -> int:
         """Listen; NOT_SERVING. Returns the port. Raises ConfigurationError when the port is taken."""
-        address = f"{self._section.host}:{port}"
+        address = self._section.listens_on(port)
+        if why_not := _cannot_listen(self._section.host, port):  # asked first: gRPC itself logs lines of its own
+            raise ConfigurationError([f"grpc.ports: {address}: {why_not}"])
         try:
             bound = self._bind(address)
         except RuntimeError:
-            raise ConfigurationError(
-                [f"grpc.ports: {address} is in use; stop its owner or choose another port"]
-            ) from None
+            right = "check that grpc.tls holds a certificate and its key in PEM"
+            raise ConfigurationError([f"grpc.ports: gRPC can't listen on {address}: {right}"]) from None
         for service in self._services:
             await self._health.set(service, _STATUS.NOT_SERVING)
         await self.grpc.start()
@@ -91,7 +93,24 @@ class Server:
         for service in self._services:
             await self._health.set(service, _STATUS.SERVING)
 
+    async def leaving(self) -> None:
+        """NOT_SERVING from here on. Safe twice."""
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, grace_seconds: float) -> None:
         """NOT_SERVING at once; calls in progress get the grace."""
-        await self._health.enter_graceful_shutdown()
+        await self.leaving()
         await self.grpc.stop(grace_seconds)
+
+
+def _cannot_listen(host: str, port: int) -> str | None:
+    """Why nobody can listen there, or None."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            trial.listen()
+    except OSError as fault:
+        return f"{fault.strerror}; stop its owner or choose another with grpc.ports (and grpc.host)"
+    return None

@@ -86,6 +86,7 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     EVENT_KIND_OUTCOME: _EventKind.ValueType  # 5
     EVENT_KIND_ENDED: _EventKind.ValueType  # 6
     EVENT_KIND_FENCED_LATE: _EventKind.ValueType  # 7
+    EVENT_KIND_UNFENCED: _EventKind.ValueType  # 8
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper): ...
 
@@ -97,6 +98,7 @@ EVENT_KIND_INTENT: EventKind.ValueType  # 4
 EVENT_KIND_OUTCOME: EventKind.ValueType  # 5
 EVENT_KIND_ENDED: EventKind.ValueType  # 6
 EVENT_KIND_FENCED_LATE: EventKind.ValueType  # 7
+EVENT_KIND_UNFENCED: EventKind.ValueType  # 8
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _Fence:
@@ -109,6 +111,7 @@ class _FenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fence.ValueType
     FENCE_NOT_TRIED: _Fence.ValueType  # 1
     FENCE_REFUSES_WRITES: _Fence.ValueType  # 2
     FENCE_UNREACHABLE: _Fence.ValueType  # 3
+    FENCE_LIFTED: _Fence.ValueType  # 4
 
 class Fence(_Fence, metaclass=_FenceEnumTypeWrapper): ...
 
@@ -116,6 +119,7 @@ FENCE_UNSPECIFIED: Fence.ValueType  # 0
 FENCE_NOT_TRIED: Fence.ValueType  # 1
 FENCE_REFUSES_WRITES: Fence.ValueType  # 2
 FENCE_UNREACHABLE: Fence.ValueType  # 3
+FENCE_LIFTED: Fence.ValueType  # 4
 Global___Fence: _TypeAlias = Fence  # noqa: Y015
 
 @_typing.final

@@ -271,6 +271,7 @@ class PlanFailoverRequest(_message.Message):
     instance: _builtins.str
     target: _builtins.str
     kind: _failover_pb2.FailoverKind.ValueType
+    """Unspecified: planned while a quorum sees the source up, else an emergency."""
     def __init__(
         self,
         *,

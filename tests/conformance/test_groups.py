@@ -1,6 +1,7 @@
 """Members of a group share the partitions, give them up when they leave or die, and nothing is lost or done twice."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from redis_agent.errors import Rebalanced
 from redis_agent.log import Log, Member, Outgoing, Start
-from redis_agent.testing import Bench, Starter, contents, copies, each_once, lines_of, read_until, relay_all
+from redis_agent.testing import Bench, Starter, contents, copies, lines_of, not_once, read_until, relay_all
 from redis_agent.topics import Topic
 
 GROUP = "group"
@@ -95,7 +96,7 @@ def test_a_second_member_shares_the_work_and_leaves_it_all_to_the_first_when_it_
         await first.close()
         assert shift.overlaps == []
         await relay_all(log, GROUP + source.name, "last " + source.name, source, sink)
-        assert await each_once(log, source, sink)
+        assert await not_once(log, source, sink) == {}
         await log.close()
 
     asyncio.run(go())
@@ -119,6 +120,30 @@ def test_a_member_that_dies_by_sigkill_gives_up_what_it_read_and_held(group_benc
         assert sorted(int(record.value) for record in found) == list(range(20))
         await member.commit()
         assert await member.read(10, 0.3) == []
+        await log.close()
+
+    asyncio.run(go())
+
+
+def test_a_member_that_stood_still_while_another_did_its_work_can_not_commit_it_again(
+    group_bench: Bench, start: Starter
+) -> None:
+    async def go() -> None:
+        source, sink = await group_bench.topics(2, partitions=2)
+        log = group_bench.open()
+        writer = await log.writer()
+        await writer.append([Outgoing(source, "key", b"", spread=str(n)) for n in range(8)])
+        group, name = GROUP + source.name, "still " + source.name
+        child = start("dawdle", group_bench.address, group, name, source.name, sink.name)
+        assert await asyncio.to_thread(lines_of(child).readline) == "8\n"
+        child.send_signal(signal.SIGSTOP)
+        member = await log.member(group, [source], Start.BEGINNING, "heir " + source.name)
+        records = await read_until(member, 8)
+        await member.commit(copies(records, sink))
+        child.send_signal(signal.SIGCONT)
+        out, _ = await asyncio.to_thread(child.communicate, "now\n")
+        assert out == "Rebalanced\n"
+        assert await not_once(log, source, sink) == {}
         await log.close()
 
     asyncio.run(go())

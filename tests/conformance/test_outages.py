@@ -1,18 +1,21 @@
 """A log that is away says so within its patience; when it is back, all goes on, and nothing acknowledged is lost or doubled."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from redis_agent.errors import LogUnavailable, Rebalanced
-from redis_agent.log import Log, Outgoing, Start, Writer
+from redis_agent.log import Log, Outgoing, Start
 from redis_agent.log.kafka import KafkaLog
 from redis_agent.log.kafka_client import KafkaSettings
-from redis_agent.testing import Bench, Starter, contents, each_once, read_until, relay, relay_all
+from redis_agent.log.kafka_sender import aside
+from redis_agent.testing import Bench, Starter, contents, insist, not_once, read_until, relay, relay_all
 from redis_agent.topics import Topic
 from simulator.kafka_broker import KafkaCluster
 
@@ -27,12 +30,13 @@ async def away(bench: Bench, call: Awaitable[object]) -> None:
     assert time.monotonic() - begun < bench.patience_seconds + SLACK_SECONDS
 
 
-async def insist(writer: Writer, record: Outgoing) -> None:
-    """Append until it is acknowledged."""
-    while True:
-        with suppress(LogUnavailable):
-            return await writer.append([record])
-        await asyncio.sleep(0.05)
+async def more(told: list[int], count: int) -> None:
+    """Return when so many more numbers were acknowledged."""
+    target = len(told) + count
+    deadline = time.monotonic() + 60
+    while len(told) < target and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    assert len(told) >= target, "the log did not come back"
 
 
 def test_each_call_says_within_the_patience_that_the_log_is_away_and_works_when_it_is_back(bench: Bench) -> None:
@@ -55,8 +59,8 @@ def test_each_call_says_within_the_patience_that_the_log_is_away_and_works_when_
         if records := await read_until(member, 1, 12.0):
             assert [record.value for record in records] == [b"in"]
             await member.commit([Outgoing(sink, "key", b"member")])
-        await insist(named, Outgoing(sink, "key", b"named again"))
-        await insist(plain, Outgoing(sink, "key", b"plain again"))
+        await insist(lambda: named.append([Outgoing(sink, "key", b"named again")]))
+        await insist(lambda: plain.append([Outgoing(sink, "key", b"plain again")]))
         held = Counter(record.value for record in await contents(log, sink))
         assert held[b"member"] == held[b"named again"] == held[b"plain again"] == 1
         assert held[b"plain"] <= 1  # it was not acknowledged
@@ -75,11 +79,10 @@ def test_a_member_that_waits_says_that_the_log_is_away_and_reads_on_when_it_is_b
         await writer.append([Outgoing(source, "key", b"0")])
         assert [record.value for record in await read_until(member, 1)] == [b"0"]
         await member.commit()
-        with bench.cut():
-            with pytest.raises(LogUnavailable):
-                for _ in range(20):
-                    assert await member.read(10, 0.5) == []
-        await insist(writer, Outgoing(source, "key", b"1"))
+        with bench.cut(), pytest.raises(LogUnavailable):
+            for _ in range(20):
+                assert await member.read(10, 0.5) == []
+        await insist(lambda: writer.append([Outgoing(source, "key", b"1")]))
         deadline = time.monotonic() + 30
         found: list[bytes] = []
         while not found and time.monotonic() < deadline:
@@ -113,7 +116,7 @@ async def busy(log: Log, source: Topic, sink: Topic) -> AsyncIterator[list[int]]
     told: list[int] = []
 
     async def write(name: str | None) -> None:
-        writer = await log.writer(name)
+        writer = await insist(lambda: log.writer(name))
         number = 0
         while True:
             number += 1
@@ -122,7 +125,7 @@ async def busy(log: Log, source: Topic, sink: Topic) -> AsyncIterator[list[int]]
                 told.append(number)
             await asyncio.sleep(0.02)
 
-    member = await log.member(source.name, [source], Start.BEGINNING, source.name)
+    member = await insist(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
     writing = asyncio.create_task(write("writer " + source.name))
     copying = asyncio.create_task(relay(member, sink, lambda _: False))
     yield told
@@ -139,7 +142,7 @@ async def nothing_lost(log: Log, source: Topic, sink: Topic, told: list[int]) ->
     values = Counter(int(record.value.split()[-1]) for record in await contents(log, source))
     assert [number for number in told if values[number] != 1] == []
     await relay_all(log, source.name, source.name, source, sink)
-    assert await each_once(log, source, sink)
+    assert await not_once(log, source, sink) == {}
 
 
 def test_a_busy_log_that_goes_away_again_and_again_loses_and_doubles_nothing(bench: Bench) -> None:
@@ -150,14 +153,10 @@ def test_a_busy_log_that_goes_away_again_and_again_loses_and_doubles_nothing(ben
             log = KafkaLog(KafkaSettings(bench.address.split(":", 1)[1], patience_seconds=1.0))
         async with busy(log, source, sink) as told:
             for pause in (0.9, 0.31, 0.73, 0.17):
-                before = len(told)
-                while len(told) < before + 10:
-                    await asyncio.sleep(pause / 10)
+                await more(told, 10)
                 with bench.cut():
                     await asyncio.sleep(2.0 + pause)
-            before = len(told)
-            while len(told) < before + 10:
-                await asyncio.sleep(0.05)
+            await more(told, 10)
         await nothing_lost(log, source, sink, told)
         await log.close()
 
@@ -171,14 +170,11 @@ def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothing(
         source, sink = await kafka_only.topics(2, partitions=2)
         log = kafka_only.open()
         async with busy(log, source, sink) as told:
-            while len(told) < 20:
-                await asyncio.sleep(0.05)
+            await more(told, 20)
             kafka.kill(1)
-            await asyncio.sleep(6.0)
+            await asyncio.sleep(4.5)
             await asyncio.to_thread(kafka.start)
-            before = len(told)
-            while len(told) < before + 20:
-                await asyncio.sleep(0.05)
+            await more(told, 20)
         await nothing_lost(log, source, sink, told)
         await log.close()
 
@@ -196,11 +192,25 @@ def test_a_named_writer_works_again_after_a_transaction_that_never_reached_the_b
         kafka.kill(1)
         await away(kafka_only, writer.append([Outgoing(topic, "key", b"lost")]))
         await asyncio.to_thread(kafka.start)
-        await insist(writer, Outgoing(topic, "key", b"after"))
+        await insist(lambda: writer.append([Outgoing(topic, "key", b"after")]))
         assert [record.value for record in await contents(log, topic)] == [b"before", b"after"]
         await log.close()
 
     asyncio.run(go())
+
+
+def test_a_call_that_does_not_come_back_is_left_behind() -> None:
+    forever = threading.Event()
+    assert aside(lambda _: None, 0.1, 5.0)
+    assert not aside(lambda _: forever.wait(), 0.1, 0.1)
+    forever.set()
+    refused = KafkaException(KafkaError(KafkaError._FENCED))
+
+    def refuse(_seconds: float) -> None:
+        raise refused
+
+    with pytest.raises(KafkaException):
+        aside(refuse, 0.1, 5.0)
 
 
 def test_clients_say_nothing_on_stderr_by_themselves(start: Starter) -> None:

@@ -11,9 +11,9 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from redis_agent.errors import LogUnavailable
+from redis_agent.errors import AgentError
 from redis_agent.log import Outgoing, Start
-from redis_agent.testing import copies, log_at
+from redis_agent.testing import copies, log_at, read_until
 from redis_agent.topics import Topic, TopicName
 
 calls = 0
@@ -87,6 +87,20 @@ async def sit(address: str, group: str, name: str, source: str, start: str) -> N
             say(record.value.decode())
 
 
+async def dawdle(address: str, group: str, name: str, source: str, sink: str) -> None:
+    """Reads all as a member, says how much that was, waits to be told, and commits copies; says how that went."""
+    member = await log_at(address).member(group, [topic(source)], Start.BEGINNING, name)
+    records = await read_until(member, 8)
+    say(str(len(records)))
+    await asyncio.to_thread(sys.stdin.readline)
+    try:
+        await member.commit(copies(records, topic(sink)))
+    except AgentError as fault:
+        say(type(fault).__name__)
+    else:
+        say("committed")
+
+
 async def append(address: str, name: str, to: str) -> None:
     """Appends batches of three until it is killed; says the number of each that was acknowledged."""
     writer = await log_at(address).writer(None if name == "-" else name)
@@ -101,12 +115,10 @@ async def knock(address: str) -> None:
     """Tries everything on a log that isn't there."""
     logging.getLogger().addHandler(logging.NullHandler())
     log = log_at(address)
-    tried = [log.prepare(), log.writer("name"), log.member("group", [topic("t")], Start.NOW, "m")]
-    for attempt in (*tried, log.cursor([topic("t")], Start.NOW), (await log.writer()).append([])):
-        try:
-            await attempt
-        except LogUnavailable as fault:
-            say(type(fault).__name__)
+    opened = [log.prepare(), log.writer("name"), log.member("group", [topic("t")], Start.NOW, "m")]
+    tried = asyncio.gather(*opened, log.cursor([topic("t")], Start.NOW), return_exceptions=True)
+    for result in await tried:
+        say(type(result).__name__)
     await log.close()
 
 

@@ -1,0 +1,86 @@
+"""`python doomed_controller.py KIND STAGE MOMENT --config FILE`: a controller that ends by its own SIGKILL.
+
+As `python -m controller`, but when it is about to write the journal entry of that kind and stage (MOMENT `before`), or has
+just written it (`after`), it is gone, as if the machine had lost its power.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from controller.__main__ import main
+from redis_agent import process
+from redis_agent.log import Cursor, Log, Member, Outgoing, Start, Writer
+from redis_agent.topics import ALL, FAILOVERS, Topic
+from redis_agent.wire import decode_failover_event
+
+KIND, STAGE, MOMENT = sys.argv[1:4]
+
+
+class DoomedWriter(Writer):
+    """The journal's writer."""
+
+    def __init__(self, below: Writer) -> None:
+        self._below = below
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        fatal = any(_is_fatal(record) for record in records)
+        if fatal and MOMENT == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        await self._below.append(records)
+        if fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def close(self) -> None:
+        await self._below.close()
+
+
+def _is_fatal(record: Outgoing) -> bool:
+    if record.topic is not FAILOVERS:
+        return False
+    event = decode_failover_event(record.value)
+    return (event.kind.name, event.stage.name) == (KIND, STAGE)
+
+
+class DoomedLog(Log):
+    """The log, with a writer that kills."""
+
+    def __init__(self, below: Log) -> None:
+        self._below = below
+
+    async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
+        await self._below.prepare(topics)
+
+    async def writer(self, name: str | None = None) -> Writer:
+        writer = await self._below.writer(name)
+        return writer if name is None else DoomedWriter(writer)
+
+    async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
+        return await self._below.member(group, topics, start, name)
+
+    async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
+        return await self._below.cursor(topics, start)
+
+    async def close(self) -> None:
+        await self._below.close()
+
+
+class DoomedLife(process.Life):
+    """A life with that log."""
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[Log]:
+        async with super().log() as log:
+            yield DoomedLog(log)
+
+
+async def live(life: process.Life) -> None:
+    await main(DoomedLife(life.service, life.fleet, life.telemetry))
+
+
+if __name__ == "__main__":
+    del sys.argv[1:4]
+    sys.exit(process.run("controller", live))

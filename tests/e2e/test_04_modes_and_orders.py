@@ -1,0 +1,352 @@
+"""Story 4: what the controller may do by itself, and what operators order. Exit codes are those of the contract."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from controller.core.journal import Journal
+from redis_agent import pause
+from redis_agent.model import EventKind, FailoverId, Stage
+from simulator.proxy import LinkMode
+from simulator.world import EAST, SITES, WEST
+from tests.e2e.scene import Scene, eventually, play
+
+DONE, FAILED, USAGE, REFUSED, UNREACHABLE = 0, 1, 2, 3, 4
+PLANNED = ("failover", "orders", "--to", WEST, "--planned", "--reason", "as the test wants it")
+
+
+async def awaiting(scene: Scene) -> FailoverId:
+    """The failover that waits for approval, once there is one."""
+    journal = await eventually(scene.journal, lambda found: bool(found.failovers))
+    (failover,) = journal.failovers.values()
+    assert failover.stage is Stage.AWAITING_APPROVAL
+    return failover.id
+
+
+# --- observe
+
+
+def test_observing_it_tells_once_what_it_would_not_do_and_tells_when_that_is_over(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        await scene.world.lose(EAST)
+        journal = await eventually(scene.journal, lambda found: bool(found.blocked))
+        (event,) = journal.blocked.values()
+        assert "mode is observe: an operator must order it" in event.reason
+        assert (await scene.status())["refusals"] == ["mode is observe: an operator must order it"]
+        await asyncio.sleep(2)
+        assert (await scene.journal()).events == {event.failover: (event,)}
+        scene.not_moved()
+
+        await scene.world.bring_back(EAST)
+        ended = await eventually(scene.journal, lambda found: not found.blocked)
+        # As it returns, the reasons may change once more: its replica hears it before the vantages do.
+        assert ended.events.keys() == {event.failover}
+        kinds = [each.kind for each in ended.events[event.failover]]
+        assert (kinds[-1], kinds.count(EventKind.ENDED)) == (EventKind.ENDED, 1)
+        assert not ended.failovers
+        scene.not_moved()
+        assert await scene.role(WEST) == "slave"
+
+    play(story, tmp_path, mode="observe")
+
+
+# --- approve
+
+
+def test_what_needs_approval_waits_for_it_and_then_goes_on_as_the_operators(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        await scene.world.lose(EAST)
+        failover = await awaiting(scene)
+        await asyncio.sleep(2)
+        scene.not_moved()
+        assert await scene.role(WEST) == "slave"
+
+        code, out, err = await scene.cli("approve", failover, "--comment", "go ahead")
+        assert code == DONE, err
+        assert failover in out
+        ended = await scene.ended()
+        assert (ended.id, ended.stage) == (failover, Stage.DONE)
+        assert not ended.unasked
+        await scene.client_at(WEST)
+        scene.moved_once()
+
+        code, _, err = await scene.cli("approve", failover)
+        assert (code, err) == (REFUSED, f"{failover} is done, not awaiting approval\n")
+
+    play(story, tmp_path, mode="approve")
+
+
+def test_what_needs_approval_is_withdrawn_when_the_site_is_up_again_and_may_be_asked_for_again_at_once(
+    tmp_path: Path,
+) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        await scene.world.lose(EAST)
+        first = await awaiting(scene)
+        await scene.world.bring_back(EAST)
+        ended = await scene.ended()
+        assert (ended.id, ended.stage, ended.reason) == (first, Stage.ABORTED, "dc-east is up again")
+        scene.not_moved()
+
+        await scene.world.lose(EAST)
+        again = await eventually(scene.journal, lambda found: len(found.failovers) == 2)
+        assert {failover.stage for failover in again.failovers.values()} == {Stage.ABORTED, Stage.AWAITING_APPROVAL}
+
+    # The cooldown is long: it is for what moved something.
+    play(story, tmp_path, mode="approve", cooldown=3600.0)
+
+
+def test_an_approval_outlives_the_controller(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        first = scene.start_controller()
+        await scene.all_up()
+        await scene.world.lose(EAST)
+        failover = await awaiting(scene)
+        first.kill()
+        scene.start_controller("successor")
+        await scene.ready("successor")
+        await eventually(scene.status, lambda status: status["sites"][0]["health"] == "down")
+        code, _, err = await scene.cli("approve", failover)
+        assert code == DONE, err
+        await scene.client_at(WEST)
+        scene.moved_once()
+
+    play(story, tmp_path, mode="approve")
+
+
+def late(journal: Journal, failover: FailoverId) -> int:
+    """How often its old site was fenced late."""
+    return sum(1 for event in journal.events[failover] if event.kind is EventKind.FENCED_LATE)
+
+
+# --- planned
+
+
+def test_a_planned_switchover_loses_no_acknowledged_write_and_changes_the_name_once(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        code, out, err = await scene.cli(*PLANNED, "--yes")
+        assert code == DONE, err
+        await scene.client_at(WEST)
+        ended = await scene.ended()
+        assert ended.stage is Stage.DONE
+        assert ended.id in out
+        scene.moved_once()
+
+        await scene.world.client.stop()
+        assert await scene.role(WEST) == "master"
+        kept = await keys(scene, WEST)
+        last = {f"order:{ack.number % 1000}": ack.number for ack in scene.world.client.felt.acks}
+        # A write whose answer was lost may be there, too; an acknowledged one must be, or a later one in its place.
+        lost = {key: number for key, number in last.items() if kept.get(key, 0) < number}
+        assert not lost
+        assert len(last) > 10
+
+    play(story, tmp_path, mode="observe")
+
+
+async def keys(scene: Scene, site: str) -> dict[str, int]:
+    """The client's keys at that site."""
+    async with scene.server(site) as client:
+        names = [key async for key in client.scan_iter("order:*", count=1000)]
+        values = await client.mget(names)
+    return {name.decode(): int(value or 0) for name, value in zip(names, values, strict=True)}
+
+
+def test_a_planned_switchover_that_cannot_be_in_step_is_aborted_and_the_source_takes_writes_again(
+    tmp_path: Path,
+) -> None:
+    async def story(scene: Scene) -> None:
+        short = scene.variant("short", failover={"step_seconds": 1.0})
+        scene.start_controller(configuration=short)
+        await scene.all_up()
+        # The replica stops receiving, and nobody has noticed yet when the order comes.
+        await scene.world.links[("replication", EAST)].set_mode(LinkMode.BLACK_HOLE)
+        code, _, err = await scene.cli(*PLANNED, "--yes")
+        assert code == FAILED
+        assert "bytes behind" in err
+        ended = await scene.ended()
+        assert ended.stage is Stage.ABORTED
+        await scene.client_at(EAST)
+        journal = await eventually(scene.journal, lambda found: not found.failovers[ended.id].owes_unfencing)
+        assert journal.events[ended.id][-1].kind is EventKind.UNFENCED
+        scene.not_moved()
+        assert await scene.role(WEST) == "slave"
+
+    play(story, tmp_path, mode="observe")
+
+
+def test_a_dry_run_tells_the_plan_and_changes_nothing(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        code, out, err = await scene.cli(*PLANNED, "--dry-run")
+        assert code == DONE, err
+        assert f"{EAST} → {WEST}" in out
+        assert re.search(r"DNS +orders\.\S+ CNAME dc-east\.\S+ → dc-west\.\S+, ttl 1 s", out)
+        assert re.search(r"epoch +0 → 1", out)
+        assert (await scene.journal()).events == {}
+        scene.not_moved()
+        assert await scene.role(WEST) == "slave"
+
+    play(story, tmp_path, mode="observe")
+
+
+# --- what is refused, not found, or not reached
+
+
+def test_an_order_that_is_unsafe_is_refused_with_every_reason(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        code, _, err = await scene.cli("failover", "orders", "--to", EAST, "--reason", "x", "--yes")
+        assert (code, "orders is already in dc-east" in err) == (REFUSED, True)
+
+        await scene.world.lose(WEST)
+        await eventually(scene.status, lambda status: status["sites"][1]["health"] == "down")
+        pause.pause(scene.fleet.failover.pause_dir, None, "maintenance")
+        code, _, err = await scene.cli(*PLANNED, "--yes")
+        assert code == REFUSED
+        assert "paused: maintenance" in err
+        assert "dc-west is not up by quorum: 0 of 2 needed vantages say so" in err
+        scene.not_moved()
+
+    play(story, tmp_path, mode="observe")
+
+
+def test_what_is_not_there_is_one_what_is_wrong_is_two_and_nobody_there_is_four(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        controller = scene.start_controller()
+        await scene.all_up()
+        code, _, err = await scene.cli("failover", "strangers", "--to", WEST, "--reason", "x", "--yes")
+        assert (code, "no instance 'strangers'" in err) == (FAILED, True)
+        code, _, err = await scene.cli("failover", "orders", "--to", "dc-north", "--reason", "x", "--yes")
+        assert (code, "no site in 'dc-north'" in err) == (FAILED, True)
+        code, _, err = await scene.cli("approve", "fo-none")
+        assert (code, "no failover 'fo-none'" in err) == (FAILED, True)
+        code, _, _ = await scene.cli("failover", "orders", "--reason", "x")
+        assert code == USAGE
+        controller.kill()
+        code, _, err = await scene.cli(*PLANNED, "--yes")
+        assert code == UNREACHABLE
+        assert "controller" in err
+        scene.not_moved()
+
+    play(story, tmp_path, collectors=False, mode="observe")
+
+
+# --- the kill switch
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["", "without a controller to ask"])
+def test_paused_a_failover_that_was_decided_goes_no_further_until_it_is_resumed(tmp_path: Path, away: bool) -> None:
+    """Set between the decision and the DNS change. The command needs neither the controller nor the log."""
+
+    async def story(scene: Scene) -> None:
+        first = scene.start_controller()
+        await scene.all_up()
+        # Where nobody answers the promotion waits, and the switch has time to come.
+        await scene.world.links[("controller", WEST)].set_mode(LinkMode.BLACK_HOLE)
+        await scene.world.lose(EAST)
+        await eventually(scene.journal, lambda found: any(f.stage is Stage.PROMOTING for f in found.failovers.values()))
+        if away:
+            first.kill()
+        code, _, err = await scene.cli("pause", "--reason", "wait a moment")
+        assert code == DONE, err
+        if away:
+            scene.start_controller("successor")
+            await scene.ready("successor")
+        await scene.world.links[("controller", WEST)].set_mode(LinkMode.OPEN)
+        await asyncio.sleep(3)
+        assert await scene.role(WEST) == "slave"
+        scene.not_moved()
+        status = await scene.status()
+        assert (status["paused"], status["pause_reason"]) == (True, "wait a moment")
+
+        code, _, err = await scene.cli("resume")
+        assert code == DONE, err
+        ended = await scene.ended()
+        assert ended.stage is Stage.DONE
+        await scene.client_at(WEST)
+        scene.moved_once()
+
+    play(story, tmp_path, collectors=False)
+
+
+def test_paused_beforehand_nothing_is_decided(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        await scene.cli("pause", "--instance", "orders", "--reason", "maintenance")
+        await scene.world.lose(EAST)
+        journal = await eventually(scene.journal, lambda found: bool(found.blocked))
+        assert not journal.failovers
+        assert "paused: maintenance" in next(iter(journal.blocked.values())).reason
+        scene.not_moved()
+        await scene.cli("resume", "--instance", "orders")
+        assert (await scene.ended()).stage is Stage.DONE
+        ended = await eventually(scene.journal, lambda found: not found.blocked)
+        assert len(ended.failovers) == 1
+        await scene.client_at(WEST)
+        scene.moved_once()
+
+    play(story, tmp_path, collectors=False)
+
+
+# --- afterwards
+
+
+def test_an_old_site_that_returns_is_fenced_in_each_of_its_lives(tmp_path: Path) -> None:
+    """A fence is gone when its server restarts; a site that returns once more as a primary is fenced once more."""
+
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        await scene.world.lose(EAST)
+        failover = await scene.ended()
+        await scene.client_at(WEST)
+        east = scene.world.servers[EAST]
+        for life in (1, 2):
+            await scene.world.bring_back(EAST)
+            await eventually(lambda: scene.required_replicas(EAST), lambda required: required > 0)
+            journal = await eventually(scene.journal, lambda found, n=life: late(found, failover.id) >= n)  # type: ignore[misc]
+            assert late(journal, failover.id) == life
+            if life == 1:
+                await scene.world.lose(EAST)
+                await eventually(scene.status, lambda status: status["sites"][0]["health"] != "up")
+                east.thaw()
+                await east.stop()
+                await east.start()
+                assert await scene.required_replicas(EAST) == 0
+        scene.moved_once()
+
+    play(story, tmp_path, collectors=False)
+
+
+def test_traffic_comes_back_by_a_planned_move_and_the_old_fence_is_lifted(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        assert (await scene.cli(*PLANNED, "--yes"))[0] == DONE
+        await scene.client_at(WEST)
+        assert await scene.required_replicas(EAST) > 0
+        # An operator makes the old site a replica of the new one.
+        await scene.replicate(EAST, WEST)
+        await eventually(scene.status, lambda status: status["sites"][0]["role"] == "replica")
+        code, _, err = await scene.cli("failover", "orders", "--to", EAST, "--planned", "--reason", "back", "--yes")
+        assert code == DONE, err
+        await scene.client_at(EAST)
+        assert await scene.required_replicas(EAST) == 0
+        assert scene.changes == 2
+        assert scene.epoch.startswith('"epoch=2 ')
+        assert {await scene.role(site) for site in SITES} == {"master"}
+
+    play(story, tmp_path, collectors=False, mode="observe")
