@@ -84,6 +84,13 @@ def move(failover: Mapping[str, Any], instance: str) -> str:
     return f"{clock(failover['decided_at'])} {plan['kind']} from {plan['source']} to {plan['target']}: {stage}"
 
 
+def is_fenced(failover: Mapping[str, Any] | None, datacenter: str) -> bool:
+    """Whether the newest failover left that site refusing writes."""
+    if failover is None or failover["plan"] is None:
+        return False
+    return bool(failover["plan"]["source"] == datacenter and failover["fence"] == "refuses_writes")
+
+
 def steps(failover: Mapping[str, Any]) -> list[Step]:
     """Every step of a failover in its order."""
     seen = {phase["name"]: phase["seconds"] for phase in failover["phases"]}

@@ -93,7 +93,7 @@ class _View:
             _anomalies(anomalies)
             with ui.grid().classes("w-full grid-cols-1 md:grid-cols-2 gap-2"):
                 for site in instance["sites"]:
-                    _site(site)
+                    _site(site, fenced=look.is_fenced(instance["failover"], site["datacenter"]))
             if failover is not None and not look.is_running(failover):
                 with self._folded(failover["id"], look.move(failover, instance["instance"])):
                     _told(failover)
@@ -173,7 +173,7 @@ def _anomalies(anomalies: list[dict[str, Any]]) -> None:
                 ui.label(f"since {look.clock(anomaly['opened_at'])}: {anomaly['explanation']}")
 
 
-def _site(site: dict[str, Any]) -> None:
+def _site(site: dict[str, Any], *, fenced: bool) -> None:
     icon, colour = look.HEALTH.get(site["health"], look.HEALTH["unknown"])
     with _card():
         with ui.row().classes("w-full items-center gap-2"):
@@ -182,6 +182,8 @@ def _site(site: dict[str, Any]) -> None:
             _badge(site["health"], colour)
             if site["active"]:
                 _badge("active", "primary")
+            if fenced:
+                _badge("fenced: refuses writes", "grey-7")
             ui.label(site["role"] if site["role"] not in ("unspecified", "unknown") else "").classes("text-sm muted")
             ui.space()
             ui.label(f"since {look.clock(site['since'])}").classes("text-sm muted")

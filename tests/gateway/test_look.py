@@ -113,3 +113,11 @@ def test_what_differs_at_every_look_is_no_reason_to_draw_anew() -> None:
 def test_an_instant_is_told_as_the_time_of_day() -> None:
     assert look.clock("2026-11-03T12:34:56.789Z") == "12:34:56"
     assert look.clock(None) == "–"
+
+
+def test_the_site_that_a_failover_left_refusing_writes_is_called_fenced() -> None:
+    left = {"plan": {"source": "dc-east"}, "fence": "refuses_writes"}
+    assert look.is_fenced(left, "dc-east")
+    assert not look.is_fenced(left, "dc-west")
+    assert not look.is_fenced({**left, "fence": "unreachable"}, "dc-east")
+    assert not look.is_fenced(None, "dc-east")
