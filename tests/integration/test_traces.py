@@ -277,7 +277,7 @@ def test_every_record_says_its_schema_its_identity_and_its_trace(story: Story, t
 
 
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """An OTLP endpoint that keeps the names of what it is sent."""
+    """An OTLP endpoint that keeps the names of what it is sent, and takes its time: who doesn't wait is gone before."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -286,6 +286,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
     def Export(
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: object
     ) -> trace_service_pb2.ExportTraceServiceResponse:
+        time.sleep(0.6)
         for resource in request.resource_spans:
             self.services |= {a.value.string_value for a in resource.resource.attributes if a.key == "service.name"}
             self.names += [span.name for scope in resource.scope_spans for span in scope.spans]

@@ -274,6 +274,7 @@ def test_tls_reaches_who_shows_a_certificate_of_our_authority(ours: Authority) -
 
     async def check(_: Server) -> None:
         assert await asked(section, ()) == "witness"
+        assert await asked(with_tls(section, ours.issue("cli")), ()) == "witness"
 
     serving(section, check)
 

@@ -133,14 +133,18 @@ def test_one_that_does_not_heed_sigterm_is_killed(yard: Yard) -> None:
 
 
 def test_one_that_waits_for_its_restart_is_not_started_while_the_others_stop(yard: Yard) -> None:
+    starts: list[int] = []
+
+    def count() -> int:
+        return sum(line.startswith("started frail") for line in yard.lines)
+
     async def check(_: Supervisor) -> None:
         await yard.until(lambda: "ready slow" in yard.lines and len(yard.said) >= 2)
+        starts.append(count())  # it waits for a second; slow takes two to end
 
-    supervise(yard, ["frail", "slow"], check)  # slow takes longer to end than frail waits
-    before = yard.lines
-    time.sleep(1.5)
-    assert yard.lines == before
-    assert before[-1] == "ended slow"
+    supervise(yard, ["frail", "slow"], check)
+    assert yard.lines[-1] == "ended slow"
+    assert [count()] == starts
 
 
 def test_one_that_cannot_be_started_now_is_started_later(yard: Yard, tmp_path: Path) -> None:
