@@ -17,7 +17,7 @@ from controller.core.failover import Effect, Outcome
 from controller.edges.access import TIMEOUT_SECONDS, Access, client_of
 
 R = TypeVar("R")
-_CATCH_UP_SECONDS = 10.0
+_CATCH_UP_SECONDS = 1.0  # then the pause switch is looked at before it is tried again
 _OPTION = "min-replicas-to-write"
 FENCE = 1_000_000
 _CANARY_SECONDS = 60

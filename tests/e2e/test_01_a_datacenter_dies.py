@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simulator.ports import free_ports
-from tests.e2e.scene import ROOT
+from tests.e2e.child import ROOT
 
 WITHIN_SECONDS = 170
 

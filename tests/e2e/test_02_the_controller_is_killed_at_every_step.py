@@ -7,7 +7,8 @@ import pytest
 from redis_agent.model import EventKind, Stage
 from simulator.ports import free_ports
 from simulator.world import EAST, WEST
-from tests.e2e.scene import Scene, eventually, play
+from tests.e2e.child import eventually
+from tests.e2e.scene import Scene, play
 
 DOOMED = Path(__file__).with_name("doomed_controller.py")
 ENTRIES = [

@@ -11,7 +11,8 @@ from controller.core.journal import Journal
 from redis_agent.model import EventKind, FailoverEvent
 from simulator.proxy import LinkMode
 from simulator.world import CONTROLLER, EAST, REPLICATION, SITES, VANTAGES, WEST
-from tests.e2e.scene import Scene, eventually, play, votes_on
+from tests.e2e.child import eventually
+from tests.e2e.scene import Scene, play, votes_on
 
 QUIET_SECONDS = 3.0
 """Six times the confirm time."""

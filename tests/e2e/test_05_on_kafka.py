@@ -11,7 +11,7 @@ import pytest
 from simulator.kafka_broker import KafkaCluster
 from simulator.kafka_jars import ensure_jars
 from simulator.ports import free_ports
-from tests.e2e.scene import ROOT
+from tests.e2e.child import ROOT
 
 WITHIN_SECONDS = 200
 

@@ -14,7 +14,8 @@ from redis_agent.rpc.probe import ask
 from simulator.kafka_broker import KafkaCluster
 from simulator.kafka_jars import ensure_jars
 from simulator.ports import free_ports, ports_in_a_row
-from tests.e2e.scene import Scene, eventually, play
+from tests.e2e.child import eventually
+from tests.e2e.scene import Scene, play
 
 WITH_GRPC = ["collector", "detector", "controller", "notifier"]
 SERVICES = [*WITH_GRPC, "gateway"]
