@@ -83,7 +83,7 @@ class Seat:
         committed = self._sender.settle()
         if self._unknown:
             self._unknown = False
-            if True:
+            if not committed:
                 self._ahead = self._read + self._ahead
             self._forget()
 

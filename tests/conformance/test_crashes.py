@@ -79,7 +79,7 @@ def test_two_relays_killed_at_random_times_copy_each_record_exactly_once(bench: 
 
         longest = 0.6 if bench.address.startswith("embedded") else 4.0
         running = {name: begin(name) for name in ("one ", "two ")}
-        for _ in range(6):
+        for _ in range(4):
             await asyncio.sleep(chance.uniform(0.1, longest))
             name = chance.choice(list(running))
             running[name].kill()

@@ -155,7 +155,7 @@ def test_a_busy_log_that_goes_away_again_and_again_loses_and_doubles_nothing(ben
             for pause in (0.9, 0.31, 0.73, 0.17):
                 await more(told, 10)
                 with bench.cut():
-                    await asyncio.sleep(2.0 + pause)
+                    await asyncio.sleep(1.2 + pause)
             await more(told, 10)
         await nothing_lost(log, source, sink, told)
         await log.close()
