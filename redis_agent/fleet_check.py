@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from redis_agent.errors import ConfigurationError
@@ -21,7 +21,7 @@ def faults(fleet: Fleet, lines: Lines) -> Iterator[str]:
     yield from _doubled(lines, ("datacenters",), [d.name for d in fleet.datacenters], "name")
     yield from _doubled(lines, ("instances",), [i.id for i in fleet.instances], "id")
     yield from _doubled(lines, ("alerting", "receivers"), [r.name for r in fleet.alerting.receivers], "name")
-    records = [i.dns.record if i.dns else f"\0{i.id}" for i in fleet.instances]
+    records = [i.dns.record if i.dns else None for i in fleet.instances]
     yield from _doubled(lines, ("instances",), records, "dns.record")
     for index, _ in enumerate(fleet.instances):
         yield from _check_instance(fleet, lines, index)
@@ -35,9 +35,9 @@ def faults(fleet: Fleet, lines: Lines) -> Iterator[str]:
     yield from _check_addresses(fleet, lines)
 
 
-def _doubled(lines: Lines, section: KeyPath, values: list[str], key: str) -> Iterator[str]:
+def _doubled(lines: Lines, section: KeyPath, values: Sequence[str | None], key: str) -> Iterator[str]:
     for index, value in enumerate(values):
-        if value in values[:index]:
+        if value is not None and value in values[:index]:
             yield lines.fault((*section, index, *key.split(".")), f"{value!r} is used twice; each must differ")
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from redis_agent.errors import AgentError
 from simulator.world import CLIENTS, EAST, WEST, World
 
+_AFTER = "the fault"
 Status = Callable[[], Awaitable[dict[str, Any]]]
 _STEADY_SECONDS = 4.0
 _READY_SECONDS = 60.0
@@ -49,6 +50,8 @@ class Telling:
     def tell(self, text: str) -> None:
         """A line."""
         since = time.monotonic() - (self.fault_at or self.began)
+        if self.fault_at is not None and not any(line.startswith(_AFTER) for _, line in self.lines):
+            self.lines.append((0.0, f"{_AFTER}, in seconds since then:"))
         self.lines.append((since, text))
         self.say(f"{since:6.1f} s  {text}")
 

@@ -174,7 +174,7 @@ def target_is_a_copy(view: InstanceView, request: Request, policy: Policy) -> st
     if seen.role is Role.PRIMARY and request.target == view.half_moved_to:
         return None  # a failover of ours promoted it and went no further
     if seen.role is not Role.REPLICA or seen.replication is None:
-        return f"{request.target} calls itself {seen.role.value}, not a replica: it holds no copy to promote"
+        return f"{request.target} calls itself {seen.role.value}, not a replica: it holds no copy to promote; make it one first (REPLICAOF)"
     if request.kind is Kind.PLANNED and not seen.replication.link_up:
         return f"{request.target} is not connected to its primary: a planned move would wait for it in vain"
     loss = expected_loss(view, request.target)

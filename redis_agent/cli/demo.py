@@ -28,6 +28,7 @@ from redis_agent.supervisor import Child, Supervisor
 from redis_agent.v1 import failover_service_pb2 as pb
 
 _READY_SECONDS = 60.0
+_KAFKA_SECONDS = 3.0
 
 if TYPE_CHECKING:
     from simulator.story import Status, Telling
@@ -87,6 +88,7 @@ async def _demo(options: Options) -> None:
 async def _play(options: Options, directory: Path) -> None:
     from simulator.story import STORIES, Telling, all_ready
 
+    await _check_room(options)
     say = (lambda line: err.print(line, markup=False, soft_wrap=True)) if options.headless else (lambda _line: None)
     telling = Telling(say)
     async with (
@@ -125,7 +127,7 @@ async def _running(
             await supervisor.start()
             await _page_answers(fleet, supervisor)
             telling.tell(f"the page: http://127.0.0.1:{fleet.api.port}/login?key={world.api_key}")
-            telling.tell(f"to look around: export {ENVIRONMENT}={own}; redis-agent status")
+            telling.tell(f"to look around: . .venv/bin/activate; export {ENVIRONMENT}={own}; redis-agent status")
             yield world, supervisor, fleet
         finally:
             await supervisor.stop()
@@ -143,6 +145,23 @@ def _children(world: "World", own: Path, directory: Path) -> list[Child]:
 
 def _child(name: str, module: str, configuration: Path, directory: Path) -> Child:
     return Child(name, module, ["--config", str(configuration)], output=directory / f"{name}.log")
+
+
+async def _check_room(options: Options) -> None:
+    """Say at once what would be found out late. Raises ConfigurationError, Unreachable."""
+    from simulator.ports import is_free
+
+    if not is_free(options.port):
+        raise ConfigurationError([f"port {options.port} on 127.0.0.1 is in use; choose another with --port"])
+    if options.kafka is None:
+        return
+    host, _, port = options.kafka.rpartition(":")
+    try:
+        async with asyncio.timeout(_KAFKA_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))
+        writer.close()
+    except (OSError, ValueError) as fault:
+        raise Unreachable(f"Kafka at {options.kafka} does not answer ({fault}); start one with: make kafka") from fault
 
 
 async def _page_answers(fleet: Fleet, supervisor: Supervisor) -> None:

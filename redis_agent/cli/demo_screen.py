@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.25
 _LINES = 14
+_LINES_AT_THE_END = 5
 
 
 class Screen:
@@ -57,14 +58,15 @@ class Screen:
         sites: RenderableType = Text("the controller does not answer yet")
         if self._status is not None:
             sites = status_view([self._status])
-        parts: list[RenderableType] = [page, Panel(sites, title="sites and votes"), self._client(), self._lines()]
-        if self._telling.phases:
-            parts.append(self._phases())
+        # What matters most stands first: a terminal that is too low loses the end of the list, never the verdict.
+        parts: list[RenderableType] = [page]
+        if self._ended is not None:
+            parts.append(Text(self._ended, style="bold reverse"))
         if self._telling.checks:
             parts.append(self._checks())
-        if self._ended is not None:
-            parts.append(Text(self._ended, style="bold"))
-        return Group(*parts)
+        if self._telling.phases:
+            parts.append(self._phases())
+        return Group(*parts, self._client(), self._lines(), Panel(sites, title="sites and votes"))
 
     def _client(self) -> Panel:
         felt = self._world.client.felt
@@ -74,14 +76,12 @@ class Screen:
         site = where.get(lately[-1].address, "?") if lately else "nobody"
         text = Text()
         text.append(f"{len(lately):3} writes/s acknowledged by {site}", style="green" if lately else "red")
-        text.append(
-            f"   errors {felt.errors}   longest gap {felt.longest_gap_seconds():.1f} s   {felt.last_error[:60]}"
-        )
+        text.append(f"   errors {felt.errors}   longest gap {felt.longest_gap_seconds():.1f} s")
         return Panel(text, title=f"the client, through {self._world.name}")
 
     def _lines(self) -> Panel:
         text = Text()
-        for seconds, line in self._telling.lines[-_LINES:]:
+        for seconds, line in self._telling.lines[-(_LINES_AT_THE_END if self._telling.checks else _LINES) :]:
             text.append(f"{seconds:6.1f} s  ", style="cyan")
             text.append(line + "\n")
         return Panel(text, title="what happened")

@@ -24,10 +24,18 @@ def status_view(instances: list[dict[str, Any]]) -> RenderableType:
                 Text(shown["instance"] if number == 0 else ""),
                 Text(site["datacenter"] + (" (active)" if site["active"] else "")),
                 Text(site["health"], style=_COLOURS.get(site["health"], "")),
-                Text(site["role"].replace("unspecified", "-")),
+                Text(site["role"].replace("unspecified", "-") + (", fenced" if _is_fenced(shown, site) else "")),
                 Text("\n".join(_vote(vote) for vote in site["votes"]) or "none"),
             )
     return Group(table, *(line for shown in instances for line in _standing(shown)))
+
+
+def _is_fenced(instance: dict[str, Any], site: dict[str, Any]) -> bool:
+    """Whether the newest failover left that site refusing writes."""
+    newest = instance["failover"]
+    if newest is None or newest["plan"] is None:
+        return False
+    return bool(newest["plan"]["source"] == site["datacenter"] and newest["fence"] == "refuses_writes")
 
 
 def _vote(vote: dict[str, Any]) -> str:

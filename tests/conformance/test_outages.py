@@ -189,7 +189,8 @@ def test_a_named_writer_works_again_after_a_transaction_that_never_reached_the_b
         log = kafka_only.open()
         writer = await log.writer("writer " + topic.name)
         await writer.append([Outgoing(topic, "key", b"before")])
-        kafka.kill(1)
+        # Stopped, not killed: of a topic this young, a single broker that is killed may keep nothing at all.
+        kafka.stop_node(1)
         await away(kafka_only, writer.append([Outgoing(topic, "key", b"lost")]))
         await asyncio.to_thread(kafka.start)
         await insist(lambda: writer.append([Outgoing(topic, "key", b"after")]))

@@ -88,7 +88,7 @@ CHECKS: dict[str, tuple[Changed, str, bool]] = {
     ),
     "a target that is a primary": (
         with_target(Role.PRIMARY),
-        "dc-west calls itself primary, not a replica: it holds no copy to promote",
+        "dc-west calls itself primary, not a replica: it holds no copy to promote; make it one first (REPLICAOF)",
         True,
     ),
     "a target that never replicated": (

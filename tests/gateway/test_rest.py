@@ -170,9 +170,12 @@ def test_a_failover_is_begun_and_the_answer_says_where_to_follow_it(running: Run
         assert answer.headers["location"] == "/api/failovers/fo-1"
         (order,) = gateway.behind.executed
         assert (order.instance, order.target, order.actor) == ("orders", "dc-west", "api")
-        assert order.kind == failover_pb2.FAILOVER_KIND_EMERGENCY
-        await client.post("/api/failover/orders", json={"target_dc": "dc-west", "planned": True, "reason": "patching"})
-        assert gateway.behind.executed[1].kind == failover_pb2.FAILOVER_KIND_PLANNED
+        assert order.kind == failover_pb2.FAILOVER_KIND_UNSPECIFIED, "the controller finds the kind that fits"
+        for planned in (True, False):
+            wanted = {"target_dc": "dc-west", "planned": planned, "reason": "patching"}
+            assert (await client.post("/api/failover/orders", json=wanted)).status_code == 202
+        kinds = [failover_pb2.FAILOVER_KIND_PLANNED, failover_pb2.FAILOVER_KIND_EMERGENCY]
+        assert [o.kind for o in gateway.behind.executed[1:]] == kinds
         assert gateway.behind.executed[1].reason == "patching"
 
     with_gateway(running, check)
