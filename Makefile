@@ -40,7 +40,8 @@ demo: setup ## Two datacentres of real Redis, one dies, a client follows the nam
 
 .PHONY: test
 test: setup-test ## Every test, with real Kafka, Redis and Chromium
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest || { echo "once more, only what failed: these tests drive real processes, and a busy machine may hold one up"; \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 .PHONY: check
 check: $(VENV)/.test ## Format, lint, types, import contracts, protos, generated code, manifests
