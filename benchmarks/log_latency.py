@@ -12,14 +12,16 @@ import sys
 import tempfile
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.figures import RUNS, percentile, shown
-from redis_agent import topics
 from redis_agent.fleet import EmbeddedLogSection, KafkaLogSection, LogSection
 from redis_agent.log import Outgoing, Start
 from redis_agent.log.opening import log_of
+from redis_agent.topics import Topic, TopicName
 
+_TOPIC = Topic(TopicName("redis-agent.bench.v1"), 4, timedelta(hours=1), "bytes")
 _RECORDS = 200
 _EVERY_SECONDS = 0.02
 _PADDING = 500
@@ -35,7 +37,7 @@ async def _read(where: str) -> None:
     """The reader's process: prints each record's delay in seconds."""
     log = log_of(_section(where))
     name = f"bench-{uuid.uuid4().hex[:8]}"
-    member = await log.member(name, [topics.ANOMALIES], Start.NOW, name)
+    member = await log.member(name, [_TOPIC], Start.NOW, name)
     print("ready", flush=True)
     left = _RECORDS
     while left > 0:
@@ -50,7 +52,7 @@ async def _read(where: str) -> None:
 
 async def _measure(where: str) -> list[float]:
     log = log_of(_section(where))
-    await log.prepare()
+    await log.prepare([_TOPIC])
     reader = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -67,7 +69,7 @@ async def _measure(where: str) -> list[float]:
     writer = await log.writer()
     for number in range(_RECORDS):
         value = f"{time.monotonic():<32.9f}".encode() + b"." * _PADDING
-        await writer.append([Outgoing(topics.ANOMALIES, f"key-{number % 7}", value)])
+        await writer.append([Outgoing(_TOPIC, f"key-{number % 7}", value)])
         await asyncio.sleep(_EVERY_SECONDS)
     delays = [float(line) for line in (await reader.stdout.read()).split()]
     await reader.wait()

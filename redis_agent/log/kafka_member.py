@@ -14,6 +14,7 @@ from redis_agent.log.order import in_time
 from redis_agent.log.thread import Lane
 from redis_agent.topics import Topic
 
+_MOVING_SECONDS = 0.2
 _GROUP_IN_USE = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.STALE_MEMBER_EPOCH})
 
 
@@ -26,6 +27,7 @@ class Seat:
         self._name = name
         self._lost_work = False
         self._unknown = False  # whether what was read was committed
+        self._moving = False  # the coordinator refused a commit for a change that the consumer hasn't heard of yet
         self._read: list[Delivered] = []  # since the last commit
         self._last = 0  # how many of them the last read gave
         self._ahead: list[Delivered] = []  # not given yet
@@ -72,8 +74,12 @@ class Seat:
         """As `Member.read`."""
         self._last = 0
         self._settle()
-        if not self._ahead:
+        if self._ahead:
+            # The consumer is asked all the same: it is only then that it tells of partitions that moved away.
+            self._ahead += self._reader.take(1, min(timeout, _MOVING_SECONDS) if self._moving else 0.0)
+        else:
             self._ahead += in_time(self._reader.take(limit, timeout))
+        self._moving = False
         found, self._ahead = self._ahead[:limit], self._ahead[limit:]
         self._read += found
         self._last = len(found)
@@ -120,8 +126,9 @@ class Seat:
             measure(outputs)
             self._sender.settle()
             self._sender.transact(outputs, self._positions(), self._consumer.consumer_group_metadata())
-        except AgentError:
+        except AgentError as fault:
             self._unknown = self._sender.undecided
+            self._moving = isinstance(fault, Rebalanced)
             if not self._unknown:
                 self.rewind()
             raise
