@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from subprocess import Popen
@@ -45,10 +45,17 @@ class Bench:
     address: str
     patience_seconds: float
     cut: Callable[[], AbstractContextManager[None]]
+    opened: list[Log] = field(default_factory=list)
 
     def open(self) -> Log:
         """As a process of its own would open it."""
-        return log_at(self.address)
+        self.opened.append(log_at(self.address))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        """Close what a test that failed left open. Not within an event loop."""
+        for log in self.opened:
+            asyncio.run(log.close())
 
     async def topics(self, count: int = 1, partitions: int = 3) -> list[Topic]:
         """New topics that no other test knows."""

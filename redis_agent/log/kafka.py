@@ -41,7 +41,7 @@ class KafkaLog(Log):
 
     async def writer(self, name: str | None = None) -> Writer:
         lane = Lane(f"kafka-writer-{name or 'plain'}")
-        return self._kept(KafkaWriter(await _begun(lane, lambda: self._sender(name)), lane))
+        return self._kept(KafkaWriter(await _begun(lane, lambda: self._sender(name), Sender.close), lane))
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
         def begin() -> Seat:
@@ -55,7 +55,7 @@ class KafkaLog(Log):
             return seat
 
         lane = Lane(f"kafka-member-{name}")
-        return self._kept(KafkaMember(await _begun(lane, begin), lane))
+        return self._kept(KafkaMember(await _begun(lane, begin, Seat.leave), lane))
 
     def _sender(self, name: str | None) -> Sender:
         sender = self._opening.pop(name or "", None) or Sender(self._settings, self._partitions, name)
@@ -68,7 +68,7 @@ class KafkaLog(Log):
 
     async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
         lane = Lane("kafka-cursor")
-        reader = await _begun(lane, lambda: self._placed(topics, start))
+        reader = await _begun(lane, lambda: self._placed(topics, start), Reader.close)
         return self._kept(KafkaCursor(reader, lane))
 
     def _placed(self, topics: Sequence[Topic], start: Start | datetime) -> Reader:
@@ -78,7 +78,7 @@ class KafkaLog(Log):
         try:
             reader.place(slots, start)
         except BaseException:
-            reader.consumer.close()
+            reader.close()
             raise
         return reader
 
@@ -93,9 +93,23 @@ class KafkaLog(Log):
         self._lane.close()
 
 
-async def _begun(lane: Lane, begin: Callable[[], R]) -> R:
+async def _begun(lane: Lane, begin: Callable[[], R], close: Callable[[R], None]) -> R:
+    """What `begin` opens on the lane. Nothing stays open when it raises or the caller is cancelled.
+
+    A consumer that is forgotten unclosed would block the interpreter when it is collected.
+    """
+    opened: list[R] = []
+
+    def open_() -> R:
+        opened.append(begin())
+        return opened[0]
+
+    def undo() -> None:
+        for each in opened:
+            close(each)
+
     try:
-        return await lane.run(begin)
+        return await lane.run_or_undo(open_, undo)
     except BaseException:
         lane.close()
         raise
@@ -149,5 +163,5 @@ class KafkaCursor(Cursor):
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
-            await self._lane.run(self._reader.consumer.close)
+            await self._lane.run(self._reader.close)
             self._lane.close()

@@ -72,6 +72,10 @@ class Reader:
             logger.warning("kafka: reading: %s", error.str())
         return False
 
+    def close(self) -> None:
+        """Leave the group, if it is in one, and end."""
+        self.consumer.close()
+
     def ends(self, partition: TopicPartition) -> tuple[int, int]:
         """Its first offset and the one that the next record will have. Raises LogUnavailable."""
         asked = self.consumer.get_watermark_offsets

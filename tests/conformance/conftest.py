@@ -68,36 +68,41 @@ def frozen(cluster: KafkaCluster) -> Iterator[None]:
         cluster.thaw(1)
 
 
-def embedded_bench(path: Path, start: Starter) -> Bench:
-    return Bench(f"embedded:{path}", 1.0, partial(locked, path, start))
+@contextmanager
+def bench_of(kind: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench for `embedded`, `kafka-classic` or `kafka-consumer`, in order again whatever the last test did to it."""
+    if kind == "embedded":
+        path: Path = request.getfixturevalue("tmp_path") / "log.db"
+        bench = Bench(f"embedded:{path}", 1.0, partial(locked, path, request.getfixturevalue("start")))
+    else:
+        cluster: KafkaCluster = request.getfixturevalue("kafka")
+        cluster.thaw(1)
+        cluster.start()
+        bench = Bench(f"{kind}:{cluster.bootstrap_servers}", 4.0, partial(frozen, cluster))
+    yield bench
+    bench.close()
 
 
-def kafka_bench(protocol: str, cluster: KafkaCluster) -> Bench:
-    cluster.start()
-    return Bench(f"kafka-{protocol}:{cluster.bootstrap_servers}", 4.0, partial(frozen, cluster))
-
-
-@pytest.fixture(params=["embedded", "kafka"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, start: Starter) -> Bench:
-    if request.param == "embedded":
-        return embedded_bench(tmp_path / "log.db", start)
-    return kafka_bench("classic", request.getfixturevalue("kafka"))
+@pytest.fixture(params=["embedded", "kafka-classic"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with bench_of(request.param, request) as bench:
+        yield bench
 
 
 @pytest.fixture(params=["embedded", "kafka-classic", "kafka-consumer"])
-def group_bench(request: pytest.FixtureRequest, tmp_path: Path, start: Starter) -> Bench:
+def group_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """As `bench`, with both of Kafka's group protocols."""
-    kind, _, protocol = str(request.param).partition("-")
-    if kind == "embedded":
-        return embedded_bench(tmp_path / "log.db", start)
-    return kafka_bench(protocol, request.getfixturevalue("kafka"))
+    with bench_of(request.param, request) as bench:
+        yield bench
 
 
 @pytest.fixture
-def kafka_only(kafka: KafkaCluster) -> Bench:
-    return kafka_bench("classic", kafka)
+def kafka_only(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with bench_of("kafka-classic", request) as bench:
+        yield bench
 
 
 @pytest.fixture
-def embedded_only(tmp_path: Path, start: Starter) -> Bench:
-    return embedded_bench(tmp_path / "log.db", start)
+def embedded_only(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with bench_of("embedded", request) as bench:
+        yield bench

@@ -151,6 +151,7 @@ def test_a_busy_log_that_goes_away_again_and_again_loses_and_doubles_nothing(ben
         log = bench.open()
         if isinstance(log, KafkaLog):  # the more often it gives up, the better
             log = KafkaLog(KafkaSettings(bench.address.split(":", 1)[1], patience_seconds=1.0))
+            bench.opened.append(log)
         async with busy(log, source, sink) as told:
             for pause in (0.9, 0.31, 0.73, 0.17):
                 await more(told, 10)

@@ -38,7 +38,9 @@ def arm(kafka: KafkaCluster) -> Iterator[Arm]:
 
 
 def impatient(bench: Bench) -> KafkaLog:
-    return KafkaLog(KafkaSettings(bench.address.split(":", 1)[1], patience_seconds=1.5))
+    log = KafkaLog(KafkaSettings(bench.address.split(":", 1)[1], patience_seconds=1.5))
+    bench.opened.append(log)
+    return log
 
 
 async def unanswered(call: Awaitable[object], kafka: KafkaCluster, frozen_seconds: float) -> None:
