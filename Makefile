@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODES ?= 1
 PORT ?= 9092
+SEED ?= 1
+# Most tests wait for processes more than they compute.
+WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
 CONFIG ?= redis-agent.yaml
 .DEFAULT_GOAL := help
 
@@ -39,9 +42,16 @@ demo: setup ## Two datacentres of real Redis, one dies, a client follows the nam
 	@$(BIN)/redis-agent demo
 
 .PHONY: test
-test: setup-test ## Every test, with real Kafka, Redis and Chromium
-	@$(BIN)/python -m pytest || { echo "once more, only what failed: these tests drive real processes, and a busy machine may hold one up"; \
-	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+test: setup-test ## The answer in minutes: every test but the long ones, with real Kafka, Redis and Chromium
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not long"
+
+.PHONY: test-all
+test-all: test ## Besides, outages, samples of the matrices and the long stories (SEED=N chooses the samples)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m long --seed $(SEED)
+
+.PHONY: chaos
+chaos: setup-test ## The matrices whole (SEED=N); not part of CI
+	@$(BIN)/python -m pytest -n $(WORKERS) -m matrix --whole --seed $(SEED)
 
 .PHONY: check
 check: $(VENV)/.test ## Format, lint, types, import contracts, protos, generated code, manifests

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from redis_agent.errors import Permanent
+from simulator.child import dying_with_parent
 from simulator.kafka_jars import DEPLOY, ensure_jars, program
 from simulator.ports import free_ports, is_free
 
@@ -51,19 +52,7 @@ class NotStarted(Permanent):
     """A node ended, or said nothing in time, before it was ready. The message ends with its log's last lines."""
 
 
-# ---- Jars ----
-
-
 # ---- One node ----
-
-# Becomes java in a child that the kernel kills when the thread that started it ends (1 is PR_SET_PDEATHSIG). Done by a
-# program of its own, since code between fork and exec (preexec_fn) may hang where other threads hold locks.
-DIE_WITH_PARENT = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -229,8 +218,11 @@ class KafkaCluster:
         end([self._nodes[node]], within_seconds=0.0)
 
     def freeze(self, node: int) -> None:
-        """Stands still with its connections open, as in a long collection of garbage."""
-        self._nodes[node].send(signal.SIGSTOP)
+        """Stands still with its connections open, as in a long collection of garbage. Returns once it does."""
+        frozen = self._nodes[node]
+        frozen.send(signal.SIGSTOP)
+        if frozen.process is not None and sys.platform == "linux":
+            await_stopped(frozen.process.pid)
 
     def thaw(self, node: int) -> None:
         self._nodes[node].send(signal.SIGCONT)
@@ -287,12 +279,10 @@ class KafkaCluster:
 
     def _spawn(self, node: Node) -> None:
         command = [*self._java(), "kafka.Kafka", str(node.properties)]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid()), *command]
         with node.log.open("ab") as stream:
             node.earlier_bytes = stream.tell()
             node.process = subprocess.Popen(
-                command,
+                dying_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -312,6 +302,20 @@ def await_ready(node: Node, deadline: float) -> None:
             tail = "\n".join(output.decode(errors="replace").splitlines()[-15:])
             raise NotStarted(f"Kafka node {node.number} {trouble}; the end of {node.log}:\n{tail}")
         time.sleep(0.05)
+
+
+def await_stopped(pid: int) -> None:
+    """Waits until every thread of the process stands still: on a busy machine some run on for a while. Linux only."""
+    while any(state_of(thread) not in "TtZ" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        time.sleep(0.001)
+
+
+def state_of(thread: Path) -> str:
+    """The state of a thread in one letter, from proc(5); `Z` for one that has ended."""
+    try:
+        return (thread / "stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return "Z"
 
 
 def end(nodes: Sequence[Node], within_seconds: float) -> None:

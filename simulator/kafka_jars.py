@@ -75,6 +75,3 @@ def program(name: str) -> str:
     if found is None:
         raise NoKafka(f"Kafka needs {name}, which is not on the PATH: {MEND}")
     return found
-
-
-# ---- Ports ----

@@ -1,23 +1,20 @@
 """A real redis-server as a child process, that can be killed, frozen and started again."""
 
 import asyncio
-import ctypes
 import importlib.util
 import shutil
 import signal
 import socket
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+
+from simulator.child import dying_with_parent
 
 START_SECONDS = 5.0
 STOP_SECONDS = 2.0
 PING_INTERVAL_SECONDS = 0.02
 LOG_TAIL_LINES = 15
-PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: the signal that the kernel sends to a process when its parent dies."""
-
 _SERVED = (b"+PONG", b"-NOAUTH")
 """A server that asks for a password is up, too."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -93,7 +90,7 @@ class RedisServer:
         self.port = _free_port(self.host, self.port)
         configuration = self._write_configuration()
         self._process = await asyncio.create_subprocess_exec(
-            binary, configuration, stdin=asyncio.subprocess.DEVNULL, preexec_fn=_dying_with_parent()
+            *dying_with_parent([str(binary), str(configuration)]), stdin=asyncio.subprocess.DEVNULL
         )
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -188,15 +185,3 @@ def _free_port(host: str, port: int) -> int:
         except OSError as error:
             raise RedisServerFailed(f"redis-server on {host}:{port}: {error.strerror}") from error
         return int(probe.getsockname()[1])
-
-
-def _dying_with_parent() -> Callable[[], None] | None:
-    """What the child runs before it becomes redis-server. libc is loaded here: a forked child should load nothing."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def ask_for_sigkill() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    return ask_for_sigkill

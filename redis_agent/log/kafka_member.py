@@ -63,6 +63,7 @@ class Seat:
 
     def _on_revoke(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in lost}
+        self._reader.drop(gone)
         kept = [record for record in self._read if _slot(record) not in gone]
         self._lost_work |= len(kept) < len(self._read)
         self._read = kept
@@ -76,14 +77,18 @@ class Seat:
         self._settle()
         if self._ahead:
             # The consumer is asked all the same: it is only then that it tells of partitions that moved away.
-            self._ahead += self._reader.take(1, min(timeout, _MOVING_SECONDS) if self._moving else 0.0)
+            self._take(1, min(timeout, _MOVING_SECONDS) if self._moving else 0.0)
         else:
-            self._ahead += in_time(self._reader.take(limit, timeout))
+            self._take(limit, timeout)
         self._moving = False
         found, self._ahead = self._ahead[:limit], self._ahead[limit:]
         self._read += found
         self._last = len(found)
         return found
+
+    def _take(self, limit: int, timeout: float) -> None:
+        taken = self._reader.take(limit, timeout)  # on its own: `_on_revoke`, called within, replaces what is ahead
+        self._ahead += in_time(taken)
 
     def _settle(self) -> None:
         committed = self._sender.settle()

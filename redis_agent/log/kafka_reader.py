@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -27,8 +27,9 @@ class Reader:
         self._topic = topic
         self._patience = patience_seconds
         self._heard = time.monotonic()
-        self.behind: set[Slot] = set()
-        """Partitions that weren't read to the end that they had when the reader was placed."""
+        self._first: Message | None = None
+        self.behind: dict[Slot, int] = {}
+        """Partitions that weren't read to the end that they had when the reader was placed, and that end."""
 
     def take(self, limit: int, timeout: float) -> list[Delivered]:
         """Up to `limit` records; waits up to `timeout` seconds for the first, or until nothing is `behind` any more.
@@ -45,12 +46,18 @@ class Reader:
 
     def _batch(self, limit: int, timeout: float) -> list[Message]:
         # `consume` waits until it has all `limit` messages; so it may only fetch what is there behind the first one.
-        first = attempt("reading", self.consumer.poll, timeout)
-        if first is None:
+        self._first = attempt("reading", self.consumer.poll, timeout)
+        if self._first is None:
             self._ask()
             return []
         self._heard = time.monotonic()
-        return [first, *attempt("reading", self.consumer.consume, limit - 1, 0.0)] if limit > 1 else [first]
+        more = attempt("reading", self.consumer.consume, limit - 1, 0.0) if limit > 1 else []
+        return more if self._first is None else [self._first, *more]
+
+    def drop(self, slots: Collection[Slot]) -> None:
+        """These partitions moved away while the consumer was being asked: what it gave of them before is others' work."""
+        if self._first is not None and place(self._first)[0] in slots:
+            self._first = None
 
     def _ask(self) -> None:
         if time.monotonic() - self._heard > self._patience / 2:
@@ -58,14 +65,19 @@ class Reader:
             self._heard = time.monotonic()
 
     def _records(self, messages: Iterable[Message]) -> list[Delivered]:
-        return [delivered(message) for message in messages if self._is_record(message)]
+        found = [delivered(message) for message in messages if self._is_record(message)]
+        for record in found:
+            slot = (record.topic, record.partition)
+            if record.offset + 1 >= self.behind.get(slot, record.offset + 2):
+                del self.behind[slot]
+        return found
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is None:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
-            self.behind.discard(place(message)[0])
+            self.behind.pop(place(message)[0], None)
         elif error.fatal():
             raise translate(error, "reading")
         else:
@@ -99,5 +111,5 @@ class Reader:
             elif start is Start.NOW or partition.offset < 0:
                 partition.offset = high
             if partition.offset < high:
-                self.behind.add(slot)
+                self.behind[slot] = high
         self.consumer.assign(partitions)

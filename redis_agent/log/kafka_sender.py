@@ -12,6 +12,11 @@ its patience is finished by the next one (`settle`), never guessed:
 An abort of a transaction that never reached the coordinator is answered with INVALID_TXN_STATE, which librdkafka takes
 for the end of the producer. It is not a fence: the coordinator checks the epoch first, so the name was still ours, and a
 new producer takes it again. Every other fatal error is raised as Fenced: this process must start anew.
+
+librdkafka (2.16) now and then doesn't come back from a call on a transaction, whatever its timeout, when a broker stood
+still or came back meanwhile (seen in `send_offsets_to_transaction` and `abort_transaction`). So each such call runs on a
+thread that can be left behind. Before the commit nothing was kept: a new producer takes the name, which ends the
+transaction that was left open. From a commit that doesn't come back nobody learns what became of it: Fenced.
 """
 
 import time
@@ -30,6 +35,7 @@ from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt, mea
 
 _LEAST_SECONDS = 0.1
 _ABORT_SECONDS = 1.0
+_STUCK = "librdkafka does not come back"
 
 
 class _Left(Enum):
@@ -50,8 +56,7 @@ class Sender:
         self._name = name
         self._failed: list[KafkaError] = []
         self._left = _Left.NOTHING
-        self._void = False
-        self._stuck = False
+        self._void = False  # this producer is of no use any more; `settle` makes another
         self._producer = self._made()
 
     def _made(self) -> Producer:
@@ -64,7 +69,9 @@ class Sender:
         A second sender would be fenced by the first one's request, which may still be on its way.
         """
         if not self._ours:
-            attempt(f"taking over writer {self._name}", self._producer.init_transactions, self._patience)
+            doing = f"taking over writer {self._name}"
+            if not attempt(doing, self._came_back, self._producer.init_transactions, self._patience):
+                raise Fenced(f"kafka: {doing}: {_STUCK} (start this process anew)")
             self._ours = True
 
     @property
@@ -136,11 +143,27 @@ class Sender:
         try:
             self._produce(records, deadline)
             if offsets:
-                send = self._producer.send_offsets_to_transaction
-                self._call("committing positions", send, offsets, group, _until(deadline))
+                self._send(offsets, group, deadline)
         except AgentError as fault:
             self._give_up(fault)
         self._commit(deadline)
+
+    def _send(self, offsets: list[TopicPartition], group: Any, deadline: float) -> None:
+        def send(seconds: float) -> None:
+            self._producer.send_offsets_to_transaction(offsets, group, seconds)
+
+        doing = "committing positions"
+        try:
+            came_back = self._came_back(send, _until(deadline))
+        except KafkaException as raised:
+            self._mind(raised.args[0])
+            raise translate(raised.args[0], doing) from raised
+        if not came_back:
+            self._make_void()
+            raise LogUnavailable(f"kafka: {doing}: {_STUCK}")
+
+    def _came_back(self, call: Callable[[float], object], seconds: float) -> bool:
+        return aside(call, seconds, self._patience)
 
     def _call(self, doing: str, call: Callable[..., object], *values: object) -> None:
         try:
@@ -170,7 +193,8 @@ class Sender:
     def _commit(self, deadline: float) -> None:
         self._left = _Left.COMMIT
         try:
-            self._producer.commit_transaction(_until(deadline))
+            if not self._came_back(self._producer.commit_transaction, _until(deadline)):
+                raise Fenced(f"kafka: committing: {_STUCK} (start this process anew)")
         except KafkaException as raised:
             error = raised.args[0]
             if error.txn_requires_abort():
@@ -188,19 +212,21 @@ class Sender:
 
     def _abort(self, seconds: float) -> None:
         try:
-            self._stuck = self._stuck or not aside(self._producer.abort_transaction, seconds, self._patience)
+            if not self._came_back(self._producer.abort_transaction, seconds):
+                self._make_void()
         except KafkaException as raised:
             self._mind(raised.args[0])
             if not self._void:
                 raise translate(raised.args[0], "aborting") from raised
-        if self._stuck:
-            raise Fenced("kafka: aborting: librdkafka does not come back (start this process anew)")
         self._done()
 
     def _mind(self, error: KafkaError) -> None:
         if error.fatal() and error.code() == KafkaError.INVALID_TXN_STATE:
-            self._void = True
-            self._done()
+            self._make_void()
+
+    def _make_void(self) -> None:
+        self._void = True
+        self._done()
 
     def _done(self) -> None:
         self._left = _Left.NOTHING
@@ -213,11 +239,7 @@ class Sender:
 
 
 def aside(call: Callable[[float], object], seconds: float, grace_seconds: float) -> bool:
-    """Call on a thread that can be left behind; whether it came back within `seconds` and the grace. Raises what it raises.
-
-    librdkafka's abort (2.16) waits for ever, whatever its timeout, for a connection's thread to forget its records when
-    that thread ends first: seen when a broker came back during an abort.
-    """
+    """Call on a thread that can be left behind; whether it came back within `seconds` and the grace. Raises what it raises."""
     outcome: Future[object] = Future()
 
     def run() -> None:
@@ -226,7 +248,7 @@ def aside(call: Callable[[float], object], seconds: float, grace_seconds: float)
         except KafkaException as raised:
             outcome.set_exception(raised)
 
-    Thread(target=run, name="kafka-abort", daemon=True).start()
+    Thread(target=run, name="kafka-transaction", daemon=True).start()
     try:
         outcome.result(seconds + grace_seconds)
     except TimeoutError:

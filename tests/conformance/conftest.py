@@ -1,4 +1,4 @@
-"""Both logs to test with: a new SQLite file for each test, and one Kafka for all, whose tests use topics of their own."""
+"""Both logs to test with: a new SQLite file for each test, and the worker's broker, on which each has topics of its own."""
 
 import subprocess
 import sys
@@ -11,16 +11,9 @@ import pytest
 
 from redis_agent.testing import Bench, Starter, lines_of
 from simulator.kafka_broker import KafkaCluster
-from simulator.kafka_jars import ensure_jars
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    with KafkaCluster(tmp_path_factory.mktemp("kafka"), jars=ensure_jars()) as cluster:
-        yield cluster
 
 
 @pytest.fixture

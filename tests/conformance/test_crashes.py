@@ -11,8 +11,10 @@ from redis_agent.log import Log, Outgoing
 from redis_agent.testing import Bench, Starter, contents, lines_of, not_once, relay_all
 from redis_agent.topics import Topic
 
+pytestmark = pytest.mark.long
+
 INPUTS = 4
-AT_ONCE = 8
+AT_ONCE = 12
 
 
 async def filled(bench: Bench, count: int, records: int, partitions: int) -> list[tuple[Topic, Topic]]:

@@ -1,7 +1,6 @@
 """Members of a group share the partitions, give them up when they leave or die, and nothing is lost or done twice."""
 
 import asyncio
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 
 from redis_agent.errors import Rebalanced
 from redis_agent.log import Log, Member, Outgoing, Start
-from redis_agent.testing import Bench, Starter, contents, copies, lines_of, not_once, read_until, relay_all
+from redis_agent.testing import Bench, contents, copies, not_once, read_until, relay_all
 from redis_agent.topics import Topic
 
 GROUP = "group"
@@ -103,53 +102,6 @@ def test_a_second_member_shares_the_work_and_leaves_it_all_to_the_first_when_it_
     asyncio.run(go())
 
 
-def test_a_member_that_dies_by_sigkill_gives_up_what_it_read_and_held(group_bench: Bench, start: Starter) -> None:
-    async def go() -> None:
-        [source] = await group_bench.topics(partitions=4)
-        log = group_bench.open()
-        writer = await log.writer()
-        await writer.append([Outgoing(source, "key", b"%d" % n, spread=f"spread-{n}") for n in range(20)])
-        child = start("sit", group_bench.address, GROUP + source.name, "dead " + source.name, source.name, "beginning")
-        lines = [await asyncio.to_thread(lines_of(child).readline) for _ in range(6)]
-        assert lines[0] == "joined\n"
-        assert "" not in lines
-        child.kill()
-        child.wait()
-
-        member = await log.member(GROUP + source.name, [source], Start.BEGINNING, "heir " + source.name)
-        found = await read_until(member, 20)
-        assert sorted(int(record.value) for record in found) == list(range(20))
-        await member.commit()
-        assert await member.read(10, 0.3) == []
-        await log.close()
-
-    asyncio.run(go())
-
-
-def test_a_member_that_stood_still_while_another_did_its_work_can_not_commit_it_again(
-    group_bench: Bench, start: Starter
-) -> None:
-    async def go() -> None:
-        source, sink = await group_bench.topics(2, partitions=2)
-        log = group_bench.open()
-        writer = await log.writer()
-        await writer.append([Outgoing(source, "key", b"", spread=str(n)) for n in range(8)])
-        group, name = GROUP + source.name, "still " + source.name
-        child = start("dawdle", group_bench.address, group, name, source.name, sink.name)
-        assert await asyncio.to_thread(lines_of(child).readline) == "8\n"
-        child.send_signal(signal.SIGSTOP)
-        member = await log.member(group, [source], Start.BEGINNING, "heir " + source.name)
-        records = await read_until(member, 8)
-        await member.commit(copies(records, sink))
-        child.send_signal(signal.SIGCONT)
-        out, _ = await asyncio.to_thread(child.communicate, "now\n")
-        assert out == "Rebalanced\n"
-        assert await not_once(log, source, sink) == {}
-        await log.close()
-
-    asyncio.run(go())
-
-
 def test_what_was_read_and_not_committed_is_read_again_after_a_restart_under_the_same_name(bench: Bench) -> None:
     async def go() -> None:
         [source] = await bench.topics(partitions=1)
@@ -199,26 +151,6 @@ def test_a_group_that_starts_now_sees_all_that_is_appended_once_its_first_member
         await writer.append([Outgoing(source, "key", b"after", spread=str(n)) for n in range(16)])
         assert [record.value for record in await read_until(member, 16)] == [b"after"] * 16
         assert await member.read(10, 0.2) == []
-        await log.close()
-
-    asyncio.run(go())
-
-
-def test_a_group_that_starts_now_skips_nothing_when_its_first_member_dies_before_reading(
-    bench: Bench, start: Starter
-) -> None:
-    async def go() -> None:
-        [source] = await bench.topics(partitions=4)
-        log = bench.open()
-        writer = await log.writer()
-        await writer.append([Outgoing(source, "key", b"before", spread=str(n)) for n in range(16)])
-        child = start("sit", bench.address, GROUP + source.name, "dead " + source.name, source.name, "now")
-        assert await asyncio.to_thread(lines_of(child).readline) == "joined\n"
-        child.kill()
-        child.wait()
-        await writer.append([Outgoing(source, "key", b"after", spread=str(n)) for n in range(16)])
-        member = await log.member(GROUP + source.name, [source], Start.NOW, "heir " + source.name)
-        assert [record.value for record in await read_until(member, 16)] == [b"after"] * 16
         await log.close()
 
     asyncio.run(go())

@@ -19,6 +19,8 @@ from redis_agent.testing import Bench, Starter, contents, insist, not_once, read
 from redis_agent.topics import Topic
 from simulator.kafka_broker import KafkaCluster
 
+pytestmark = pytest.mark.long
+
 SLACK_SECONDS = 3.0
 
 
@@ -173,7 +175,7 @@ def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothing(
         async with busy(log, source, sink) as told:
             await more(told, 20)
             kafka.kill(1)
-            await asyncio.sleep(4.5)
+            await asyncio.sleep(3.0)
             await asyncio.to_thread(kafka.start)
             await more(told, 20)
         await nothing_lost(log, source, sink, told)

@@ -17,6 +17,8 @@ from redis_agent.log.kafka_client import KafkaSettings
 from redis_agent.testing import Bench, contents, copies, insist, not_once, read_until, relay
 from simulator.kafka_broker import KafkaCluster
 
+pytestmark = pytest.mark.long
+
 Arm = Callable[[str], None]
 
 

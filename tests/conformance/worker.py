@@ -14,6 +14,7 @@ from typing import Any
 from redis_agent.errors import AgentError
 from redis_agent.log import Outgoing, Start
 from redis_agent.testing import copies, log_at, read_until
+from redis_agent.testing import relay as copy
 from redis_agent.topics import Topic, TopicName
 
 calls = 0
@@ -71,11 +72,8 @@ async def relay(address: str, group: str, name: str, source: str, sink: str, tot
 
 async def relay_for_ever(address: str, group: str, name: str, source: str, sink: str) -> None:
     """Copies records one at a time until it is killed."""
-    from redis_agent.testing import relay
-
-    log = log_at(address)
-    member = await log.member(group, [topic(source)], Start.BEGINNING, name)
-    await relay(member, topic(sink), lambda _: False, batch=1)
+    member = await log_at(address).member(group, [topic(source)], Start.BEGINNING, name)
+    await copy(member, topic(sink), lambda _: False, batch=1)
 
 
 async def sit(address: str, group: str, name: str, source: str, start: str) -> None:
@@ -88,7 +86,10 @@ async def sit(address: str, group: str, name: str, source: str, start: str) -> N
 
 
 async def dawdle(address: str, group: str, name: str, source: str, sink: str) -> None:
-    """Reads all as a member, says how much that was, waits to be told, and commits copies; says how that went."""
+    """Reads all as a member, says how much that was, waits to be told, and commits copies; says how that went.
+
+    When it went wrong it begins again, and says when all is done.
+    """
     member = await log_at(address).member(group, [topic(source)], Start.BEGINNING, name)
     records = await read_until(member, 8)
     say(str(len(records)))
@@ -97,8 +98,8 @@ async def dawdle(address: str, group: str, name: str, source: str, sink: str) ->
         await member.commit(copies(records, topic(sink)))
     except AgentError as fault:
         say(type(fault).__name__)
-    else:
-        say("committed")
+        await copy(member, topic(sink), lambda copied: copied == 8)
+    say("done")
 
 
 async def append(address: str, name: str, to: str) -> None:
@@ -131,4 +132,5 @@ async def hold(path: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.alarm(100)  # a child that hangs must not hang its test
     asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))

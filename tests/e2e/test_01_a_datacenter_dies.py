@@ -13,7 +13,7 @@ WITHIN_SECONDS = 170
 
 
 @pytest.mark.timeout(WITHIN_SECONDS + 30)
-@pytest.mark.parametrize("story", ["a-datacenter-dies", "the-witness-is-cut-off"])
+@pytest.mark.parametrize("story", ["a-datacenter-dies", pytest.param("the-witness-is-cut-off", marks=pytest.mark.long)])
 def test_the_demo_ends_as_it_should(story: str, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "redis_agent.cli", "demo", "--headless", "--story", story, "--port", str(port)]

@@ -26,6 +26,8 @@ ENTRIES = [
 ]
 
 
+@pytest.mark.long
+@pytest.mark.matrix(8)
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(
     ("kind", "stage"), ENTRIES, ids=[f"{kind.value}-{stage.value}".replace(" ", "-") for kind, stage in ENTRIES]

@@ -3,23 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from simulator.kafka_broker import KafkaCluster
-from simulator.kafka_jars import ensure_jars
 from simulator.ports import free_ports
 from tests.e2e.child import ROOT
 
 WITHIN_SECONDS = 200
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    with KafkaCluster(tmp_path_factory.mktemp("kafka"), jars=ensure_jars()) as cluster:
-        yield cluster
 
 
 def redis_agent(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -27,12 +19,13 @@ def redis_agent(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_SECONDS)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(WITHIN_SECONDS + 150)
 def test_the_demo_ends_as_it_should_on_kafka_and_the_journal_can_be_read_afterwards(
-    kafka: KafkaCluster, tmp_path: Path
+    fleet_kafka: KafkaCluster, tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
-    where = ("--kafka", kafka.bootstrap_servers, "--port", str(port), "--keep", str(tmp_path))
+    where = ("--kafka", fleet_kafka.bootstrap_servers, "--port", str(port), "--keep", str(tmp_path))
     ended = redis_agent("demo", "--headless", *where)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "FAIL" not in ended.stdout

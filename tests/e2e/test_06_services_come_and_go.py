@@ -104,6 +104,7 @@ def late_kafka(tmp_path: Path) -> Iterator[KafkaCluster]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_services_wait_for_a_log_that_is_away_say_so_and_become_ready_when_it_comes(
     late_kafka: KafkaCluster, tmp_path: Path
 ) -> None:

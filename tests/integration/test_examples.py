@@ -20,7 +20,6 @@ import pytest
 from redis_agent.fleet import Fleet
 from redis_agent.rpc.probe import ask
 from simulator.kafka_broker import KafkaCluster
-from simulator.kafka_jars import ensure_jars
 from simulator.ports import free_ports
 from simulator.redis_server import RedisServer
 
@@ -213,28 +212,24 @@ def test_an_example_on_one_machine_starts_answers_and_stops(name: str, tmp_path:
         seen = cli(name, tmp_path, ports, "tail", "observations", "--from", "beginning", "--limit", 1, "--json")
         assert json.loads(seen.stdout)["headers"]["schema"] == "redis_agent.v1.Observation"
         for listing in ("failovers", "alerts"):
-            assert json.loads(cli(name, tmp_path, ports, listing, "--json").stdout) == []
+            # Nobody runs these databases: on a slow machine that is told before we ask.
+            told = json.loads(cli(name, tmp_path, ports, listing, "--json").stdout)
+            assert {entry.get("stage", "refused") for entry in told} <= {"refused"}
 
 
 # --- Kafka --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    with KafkaCluster(tmp_path_factory.mktemp("kafka"), jars=ensure_jars()) as cluster:
-        yield cluster
-
-
-def on_kafka(kafka: KafkaCluster) -> dict[str, str]:
-    return {f"{PREFIX}LOG__KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+def on_kafka(fleet_kafka: KafkaCluster) -> dict[str, str]:
+    return {f"{PREFIX}LOG__KAFKA__BOOTSTRAP_SERVERS": fleet_kafka.bootstrap_servers}
 
 
 @pytest.mark.timeout(400)
-def test_the_full_example_runs_on_a_real_kafka(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_the_full_example_runs_on_a_real_kafka(fleet_kafka: KafkaCluster, tmp_path: Path) -> None:
     ports, secrets = new_ports(), exported()
     addresses = {f"{PREFIX}GRPC__ADDRESSES__{s.upper()}": f"127.0.0.1:{port}" for s, port in ports.grpc.items()}
     metrics = {f"{PREFIX}TELEMETRY__PROMETHEUS_PORT": str(ports.metrics)}
-    variables = {**on_kafka(kafka), **addresses, **metrics, **secrets}
+    variables = {**on_kafka(fleet_kafka), **addresses, **metrics, **secrets}
     with up("config_full.json", tmp_path, ports, variables) as child:
         wait_until_well(child, ports)
         assert _get(ports.api, "/api/status", secrets["REDIS_AGENT_API_KEY"]) == 200
@@ -251,13 +246,13 @@ def test_the_full_example_runs_on_a_real_kafka(kafka: KafkaCluster, tmp_path: Pa
 
 
 @pytest.mark.timeout(400)
-def test_the_topics_can_be_read_with_plain_libraries(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_the_topics_can_be_read_with_plain_libraries(fleet_kafka: KafkaCluster, tmp_path: Path) -> None:
     """A real collector looks at a real Redis and writes to Kafka; the example script reads it."""
     redis, port = free_ports(2)
     server = RedisServer(tmp_path, "127.0.0.1", redis)
     site = {"datacenter": "dc-east", "url": f"redis://127.0.0.1:{redis}"}
     fleet = {
-        "log": {"kafka": {"bootstrap_servers": kafka.bootstrap_servers}},
+        "log": {"kafka": {"bootstrap_servers": fleet_kafka.bootstrap_servers}},
         "datacenters": [{"name": "dc-east"}],
         "instances": [{"id": "plain-reader", "sites": [site]}],
         "collector": {"vantage": "dc-east", "interval_seconds": 0.2},
@@ -275,11 +270,11 @@ def test_the_topics_can_be_read_with_plain_libraries(kafka: KafkaCluster, tmp_pa
         finally:
             collector.terminate()
             assert collector.wait(30) == 0
-    batches = _read_topics(kafka, "--topic", "metrics", "--limit", 5)
+    batches = _read_topics(fleet_kafka, "--topic", "metrics", "--limit", 5)
     assert batches.count("redis-agent.samples version 1") == 5
     assert "ping_seconds [s]" in batches and "memory_used_bytes [By]" in batches
     assert re.search(r"plain-reader +dc-east +primary +0\.\d+ ", batches)
-    told = _read_topics(kafka, "--topic", "observations", "--limit", 10_000, "--seconds", 8)
+    told = _read_topics(fleet_kafka, "--topic", "observations", "--limit", 10_000, "--seconds", 8)
     ours = [line for line in told.splitlines() if "plain-reader/dc-east@dc-east" in line]
     assert ours
     for line in ours:
@@ -300,8 +295,8 @@ def _running(server: RedisServer) -> Iterator[None]:
             runner.run(server.stop())
 
 
-def _read_topics(kafka: KafkaCluster, *arguments: object) -> str:
-    script = [sys.executable, str(EXAMPLES / "read_topics.py"), "--bootstrap", kafka.bootstrap_servers]
+def _read_topics(fleet_kafka: KafkaCluster, *arguments: object) -> str:
+    script = [sys.executable, str(EXAMPLES / "read_topics.py"), "--bootstrap", fleet_kafka.bootstrap_servers]
     done = subprocess.run([*script, *map(str, arguments)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout

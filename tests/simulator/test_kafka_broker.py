@@ -26,11 +26,6 @@ TOPIC = "told"
 QUIET = logging.getLogger("kafka-clients-of-a-test")
 
 
-@pytest.fixture(scope="module")
-def jars() -> Path:
-    return ensure_jars()
-
-
 def settings(kafka: KafkaCluster) -> dict[str, Any]:
     def ignore(error: KafkaError) -> None:
         QUIET.debug("%s", error)
@@ -88,6 +83,7 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, jars: Path) -> Iterator[K
         yield kafka
 
 
+@pytest.mark.long
 def test_a_node_keeps_its_records_over_a_stop_and_a_kill(one_node: KafkaCluster) -> None:
     produce(one_node, [b"before"])
 
@@ -140,6 +136,7 @@ def test_a_cluster_started_in_a_thread_outlives_the_thread(tmp_path: Path, jars:
     kafka.stop()
 
 
+@pytest.mark.long
 def test_killing_the_leader_of_three_loses_nothing_that_was_acknowledged(tmp_path: Path, jars: Path) -> None:
     with KafkaCluster(tmp_path, nodes=3, jars=jars) as kafka:
         create_topic(kafka, replicas=3)
