@@ -12,7 +12,7 @@ CONFIG ?= redis-agent.yaml
 
 .PHONY: help
 help: ## List these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@echo "making the virtual environment in $(VENV)"
@@ -67,6 +67,10 @@ check: $(VENV)/.test ## Format, lint, types, import contracts, protos, generated
 .PHONY: proto
 proto: $(VENV)/.test ## Regenerate redis_agent/v1 from proto/
 	@./proto/generate.sh
+
+.PHONY: proto-baseline
+proto-baseline: $(VENV)/.test ## Keep today's descriptors as what later changes of the protos are compared with
+	@$(BIN)/buf build --exclude-source-info -o proto/baseline.binpb
 
 .PHONY: format
 format: $(VENV)/.test ## Format and mend what can be mended

@@ -1,7 +1,11 @@
 #!/bin/sh
-# The protos against the last release's tag: nothing that clients rely on may break. Without a tag there is nothing to break.
+# The protos (below the directory given; default: here) against those that landed last, whose descriptors are kept in
+# baseline.binpb: nothing that clients rely on breaks unseen. A break that is meant: make proto-baseline, and say why.
 set -eu
 cd "$(dirname "$0")/.."
-tag=$(git describe --tags --abbrev=0 2>/dev/null || true)
-if [ -z "$tag" ]; then echo "buf breaking: no release yet, nothing to compare with"; exit 0; fi
-.venv/bin/buf breaking --against ".git#tag=$tag"
+if .venv/bin/buf breaking "${1:-.}" --against proto/baseline.binpb; then
+    echo "protos: nothing breaks against what landed last"
+else
+    echo "this breaks clients of what landed last; if it is meant: make proto-baseline, and say why in the commit" >&2
+    exit 1
+fi
