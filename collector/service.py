@@ -1,4 +1,4 @@
-"""The collector's loop: each site in its turn, findings at once when they change, samples once a tick."""
+"""The collector's loop: each site at its time within the interval, news at once, samples once a tick."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,16 @@ from opentelemetry.trace import Span
 from prometheus_client import Counter, Gauge, Histogram
 
 from collector.core.info import Info, parse
-from collector.core.pacing import next_turn, phases
+from collector.core.pacing import next_due, phases
 from collector.core.tick import Tick
-from collector.core.verdict import Answer, Failure, Finding, judge
+from collector.core.verdict import Answer, Failure, ProbeResult, judge
 from collector.edges.resp import Connection
 from collector.settings import Settings
 from redis_agent import samples, telemetry, topics
 from redis_agent.errors import LogUnavailable
 from redis_agent.log import Outgoing, Writer
 from redis_agent.model import Observation, Reason, Role, SiteId, Verdict
-from redis_agent.process import Life
+from redis_agent.process import Runtime
 from redis_agent.wire import observation_to
 
 logger = logging.getLogger(__name__)
@@ -29,12 +29,12 @@ _HELD_AT_MOST = 10_000
 class Service:
     """One vantage. Owns the connections, the last observation of every site, and what waits to be written."""
 
-    def __init__(self, life: Life, settings: Settings) -> None:
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
         self.settings = settings
         self.last: dict[SiteId, Observation] = {}
         self.paused = False
-        self._life = life
-        self._told: dict[SiteId, Observation] = {}
+        self._runtime = runtime
+        self._sent: dict[SiteId, Observation] = {}
         self._connections = {
             site: Connection(endpoint, settings.timeout_seconds) for site, endpoint in settings.targets.items()
         }
@@ -46,7 +46,7 @@ class Service:
         self._wake = asyncio.Event()
         self._stall = timedelta()
         self._pulse_at = 0.0
-        registry = life.telemetry.registry
+        registry = runtime.telemetry.registry
         self._polls = Counter("redis_agent_polls", "Polls by reason", ["reason"], registry=registry)
         self._latency = Histogram(
             "redis_agent_ping_seconds",
@@ -71,15 +71,15 @@ class Service:
 
     async def run(self) -> None:
         """Poll until cancelled. What was gathered is written before the end."""
-        async with self._life.log() as log:
+        async with self._runtime.log() as log:
             writer = await log.writer()
-            await self._life.ready()
+            await self._runtime.ready()
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._watch_own_stalls())
                     group.create_task(self._write(writer))
-                    turns = phases(len(self._connections), self.settings.interval_seconds)
-                    for site, phase in zip(self._connections, turns, strict=True):
+                    offsets = phases(len(self._connections), self.settings.interval_seconds)
+                    for site, phase in zip(self._connections, offsets, strict=True):
                         group.create_task(self._watch(site, phase))
             finally:
                 for connection in self._connections.values():
@@ -90,9 +90,9 @@ class Service:
     async def _watch(self, site: SiteId, phase: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(next_turn(loop.time(), phase, self.settings.interval_seconds) - loop.time())
+            await asyncio.sleep(next_due(loop.time(), phase, self.settings.interval_seconds) - loop.time())
             if self.paused:
-                self._note(site, Finding(Verdict.CANNOT_TELL, Reason.PAUSED, "collection is paused"), None, None)
+                self._note(site, ProbeResult(Verdict.CANNOT_TELL, Reason.PAUSED, "collection is paused"), None, None)
             else:
                 await self.poll(site)
 
@@ -101,20 +101,20 @@ class Service:
         began = datetime.now(UTC)
         outcome = await self._connections[site].poll()
         stall = max(self._stall, self._recent_stall())
-        finding = judge(outcome, stall, timedelta(seconds=self.settings.timeout_seconds / 2))
-        self._polls.labels(finding.reason.value).inc()
+        result = judge(outcome, stall, timedelta(seconds=self.settings.timeout_seconds / 2))
+        self._polls.labels(result.reason.value).inc()
         info = None
-        if isinstance(outcome, Answer) and finding.verdict is Verdict.UP:
+        if isinstance(outcome, Answer) and result.verdict is Verdict.UP:
             self._latency.observe(outcome.round_trip.total_seconds())
             if outcome.info is not None:
                 info = parse(outcome.info)
                 self._tick.add(site, datetime.now(UTC), outcome.round_trip, info)
-        return self._note(site, finding, outcome, info, began)
+        return self._note(site, result, outcome, info, began)
 
     def _note(
         self,
         site: SiteId,
-        finding: Finding,
+        result: ProbeResult,
         outcome: Answer | Failure | None,
         info: Info | None,
         began: datetime | None = None,
@@ -124,29 +124,29 @@ class Service:
             site=site,
             vantage=self.settings.vantage,
             at=now,
-            verdict=finding.verdict,
-            reason=finding.reason,
-            evidence=finding.evidence,
-            origin=self._life.origins.next(),
+            verdict=result.verdict,
+            reason=result.reason,
+            evidence=result.evidence,
+            origin=self._runtime.origins.next(),
             round_trip=outcome.round_trip if isinstance(outcome, Answer) else None,
             role=info.role if info else Role.UNKNOWN,
             replication=info.replication if info else None,
         )
         self.last[site] = observation
-        told = self._told.get(site)
-        news = told is None or _what(told) != _what(observation)
-        if news or told is None or self._is_due(told, now):
-            self._told[site] = observation
+        sent = self._sent.get(site)
+        news = sent is None or _what(sent) != _what(observation)
+        if news or sent is None or self._is_due(sent, now):
+            self._sent[site] = observation
             self._send(observation, began or now)
         if news:
-            logger.info("%s is %s: %s (%s)", site, finding.verdict.value, finding.reason.value, finding.evidence)
+            logger.info("%s is %s: %s (%s)", site, result.verdict.value, result.reason.value, result.evidence)
             self._wake.set()
         return observation
 
-    def _is_due(self, told: Observation, now: datetime) -> bool:
-        # Half an interval early rather than a whole one late: turns come a little before or after their second.
+    def _is_due(self, sent: Observation, now: datetime) -> bool:
+        # Half an interval early rather than a whole one late: offsets come a little before or after their second.
         wait = self.settings.heartbeat_seconds - self.settings.interval_seconds / 2
-        return now - told.at >= timedelta(seconds=wait)
+        return now - sent.at >= timedelta(seconds=wait)
 
     def _send(self, observation: Observation, began: datetime) -> None:
         span = self._span(observation, began)
@@ -161,7 +161,7 @@ class Service:
         self._hold(record)
 
     def _span(self, observation: Observation, began: datetime) -> Span:
-        return self._life.telemetry.tracer.start_span(
+        return self._runtime.telemetry.tracer.start_span(
             "poll",
             start_time=int(began.timestamp() * 1e9),
             attributes={
@@ -229,7 +229,7 @@ class Service:
         rows = self._tick.drain()
         if not rows:
             return
-        with self._life.telemetry.tracer.start_as_current_span("tick") as span:
+        with self._runtime.telemetry.tracer.start_as_current_span("tick") as span:
             span.set_attribute("redis_agent.vantage", self.settings.vantage)
             for home, columns in rows.items():
                 self._hold(
@@ -237,7 +237,7 @@ class Service:
                         topics.METRICS,
                         self.settings.vantage,
                         samples.encode(columns),
-                        telemetry.headers(topics.METRICS, self._life.origins.next(), span),
+                        telemetry.headers(topics.METRICS, self._runtime.origins.next(), span),
                         spread=self._spread[home],
                     )
                 )

@@ -10,13 +10,13 @@ from redis_agent.rpc.server import Server
 from redis_agent.v1 import failover_service_pb2_grpc
 
 
-async def main(life: process.Life) -> None:
+async def main(runtime: process.Runtime) -> None:
     """Wire and run the controller."""
-    service = Service(life, settings.read(life.fleet))
-    server = Server(life.fleet.grpc, [rpc.NAME])
+    service = Service(runtime, settings.read(runtime.fleet))
+    server = Server(runtime.fleet.grpc, [rpc.NAME])
     failover_service_pb2_grpc.add_FailoverServiceServicer_to_server(rpc.Servicer(service.orders), server.grpc)
-    life.listen_with(server)
-    await life.run(service.run)
+    runtime.listen_with(server)
+    await runtime.run(service.run)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from controller.application.decisions import Decisions
+from controller.application.driver import Driver
+from controller.application.fleet_state import FleetState
+from controller.application.orders import Orders
+from controller.application.records import Records
+from controller.application.tasks import InstanceTasks
 from controller.core.failover import CONTROLLER, Failover, first_stage
 from controller.core.health import Health
 from controller.core.policy import InstanceView, Refusal, Request, candidates, decide
-from controller.edges.decisions import Decisions
-from controller.edges.driver import Driver
 from controller.edges.journal import JournalLog
-from controller.edges.orders import Orders
-from controller.edges.records import Records
-from controller.edges.standing import Standing
-from controller.edges.turns import Turns
 from controller.edges.zones import Zones
 from controller.settings import Instance, Settings
 from redis_agent import pause, topics
@@ -27,7 +27,7 @@ from redis_agent.errors import LogUnavailable, Malformed
 from redis_agent.log import Cursor, Log, Writer
 from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import Datacenter, EventKind, InstanceId, Kind, Mode, SiteId, Stage
-from redis_agent.process import Life
+from redis_agent.process import Runtime
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 0.1
@@ -38,18 +38,18 @@ Work = Coroutine[None, None, None]
 class Service:
     """Watches every instance of the fleet and moves those that may be moved."""
 
-    def __init__(self, life: Life, settings: Settings) -> None:
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
         self.settings = settings
-        self._life = life
+        self._runtime = runtime
         self._zones = Zones(settings.zones)
-        self._journal = JournalLog(life.telemetry, life.origins.next)
-        registry = life.telemetry.registry
+        self._journal = JournalLog(runtime.telemetry, runtime.origins.next)
+        registry = runtime.telemetry.registry
         self._records = Records(settings.instances, self._zones)
-        self._standing = Standing(settings, self._journal, self._records, registry)
-        self._driver = Driver(self._journal, self._standing, self._zones, settings.pause_dir, registry)
-        self._decisions = Decisions(self._journal, self._standing)
-        self._turns = Turns()
-        self.orders = Orders(self._standing, self._decisions, self._driver, self._turns)
+        self._state = FleetState(settings, self._journal, self._records, registry)
+        self._driver = Driver(self._journal, self._state, self._zones, settings.pause_dir, registry)
+        self._decisions = Decisions(self._journal, self._state)
+        self._tasks = InstanceTasks()
+        self.orders = Orders(self._state, self._decisions, self._driver, self._tasks)
         self._loose_end_at: dict[InstanceId, datetime] = {}
         self._fenced_since: dict[SiteId, datetime] = {}
 
@@ -61,12 +61,12 @@ class Service:
             logger.error(
                 "%s: %s; nothing is moved until the switch can be read", self.settings.pause_dir, fault.strerror
             )
-        async with self._life.log() as log:
+        async with self._runtime.log() as log:
             try:
                 cursor, writer = await self._opened(log)
-                async with self._turns, asyncio.TaskGroup() as group:
+                async with self._tasks, asyncio.TaskGroup() as group:
                     group.create_task(self._records.keep())
-                    await self._life.ready()
+                    await self._runtime.ready()
                     await self._watch(cursor, writer)
             finally:
                 await self._zones.close()
@@ -87,9 +87,9 @@ class Service:
             try:
                 for record in await cursor.read(1000, _READ_SECONDS):
                     try:
-                        self._standing.ballots.note(record)
+                        self._state.ballots.note(record)
                     except Malformed as fault:
-                        self._life.telemetry.deadletters.labels(record.topic).inc()
+                        self._runtime.telemetry.deadletters.labels(record.topic).inc()
                         await deadletters.append([dead_letter(record, str(fault))])
                 said = ""
             except LogUnavailable as fault:
@@ -101,22 +101,22 @@ class Service:
             self._tick(datetime.now(UTC))
 
     def _tick(self, now: datetime) -> None:
-        self._standing.count(now)
+        self._state.count(now)
         for instance in self.settings.instances.values():
-            if not self._turns.busy(instance.id) and (work := self._due(instance, now)) is not None:
-                self._turns.start(instance.id, work)
+            if not self._tasks.busy(instance.id) and (work := self._due(instance, now)) is not None:
+                self._tasks.start(instance.id, work)
 
     def _due(self, instance: Instance, now: datetime) -> Work | None:
         """What is to be done about an instance that nobody acts on."""
         opened = self._journal.journal.open(instance.id)
         if opened is not None:
             return self._go_on(opened, instance)
-        view = self._standing.view(instance, now)
+        view = self._state.view(instance, now)
         if view.active is not None and view.health[view.active].health is Health.DOWN:
             return self._emergency(instance, view, view.active)
         if (down := self._down_elsewhere(instance, view)) is not None:
-            return self._stay(instance, down, Refusal((_why_elsewhere(instance, view),)))
-        self._standing.refusals.pop(instance.id, None)
+            return self._refuse(instance, down, Refusal((_why_elsewhere(instance, view),)))
+        self._state.refusals.pop(instance.id, None)
         return self._no_longer_blocked(instance, view) or self._loose_end(instance, view)
 
     # --- failovers that are under way
@@ -128,7 +128,7 @@ class Service:
         if failover.stage is not Stage.AWAITING_APPROVAL:
             logger.warning("taking up %s at %s", failover.id, failover.stage.value)
             return self._driver.drive(failover.id, instance)
-        if self._standing.health_of_source(failover) is Health.UP:
+        if self._state.health_of_source(failover) is Health.UP:
             return self._end(failover, Stage.ABORTED, f"{failover.plan.source} is up again")
         return None
 
@@ -144,12 +144,16 @@ class Service:
             if not isinstance(verdict, Refusal):
                 return self._move(instance, target)
             refusals.append(verdict)
-        return self._stay(instance, active, refusals[0] if refusals else Refusal((f"{instance.id} has no other site",)))
+        return self._refuse(
+            instance, active, refusals[0] if refusals else Refusal((f"{instance.id} has no other site",))
+        )
 
-    def _stay(self, instance: Instance, down: Datacenter, refusal: Refusal) -> Work | None:
-        self._standing.refusals[instance.id] = refusal.reasons
+    def _refuse(self, instance: Instance, down: Datacenter, refusal: Refusal) -> Work | None:
+        self._state.refusals[instance.id] = refusal.reasons
         return (
-            self._decisions.stay(instance, down, refusal) if self._decisions.is_news(instance, down, refusal) else None
+            self._decisions.refuse(instance, down, refusal)
+            if self._decisions.is_news(instance, down, refusal)
+            else None
         )
 
     def _down_elsewhere(self, instance: Instance, view: InstanceView) -> Datacenter | None:
@@ -161,11 +165,11 @@ class Service:
     async def _move(self, instance: Instance, target: Datacenter) -> None:
         """Look once more, with the record as it is now, and go. A refusal then is the next tick's to tell."""
         await self._records.refresh(instance)
-        view = self._standing.view(instance, datetime.now(UTC))
+        view = self._state.view(instance, datetime.now(UTC))
         verdict = decide(view, Request(target, Kind.EMERGENCY, unasked=True), instance.policy)
         if isinstance(verdict, Refusal):
             return
-        self._standing.refusals.pop(instance.id, None)
+        self._state.refusals.pop(instance.id, None)
         waits = instance.policy.mode is Mode.APPROVE
         stage = Stage.AWAITING_APPROVAL if waits else first_stage(verdict.plan)
         source = verdict.plan.source
@@ -182,7 +186,7 @@ class Service:
             return None
         if view.active is None and any(state.health is not Health.UP for state in view.health.values()):
             return None
-        return self._decisions.stay_no_longer(blocked, f"{view.active or 'every site'} is up")
+        return self._decisions.end_refusal(blocked, f"{view.active or 'every site'} is up")
 
     def _loose_end(self, instance: Instance, view: InstanceView) -> Work | None:
         """A fence to give back after an abort, or to put up before a site that returned as a primary."""
@@ -205,11 +209,11 @@ class Service:
             return False
         site = SiteId(instance.id, failover.plan.source)
         new_life = self._fenced_since.get(site) != view.health[site.datacenter].since
-        return new_life and view.active == failover.plan.target and self._standing.serves_as_primary(site)
+        return new_life and view.active == failover.plan.target and self._state.serves_as_primary(site)
 
     async def _fence_late(self, failover: Failover, instance: Instance) -> None:
         site = SiteId(instance.id, failover.plan.source)
-        state = self._standing.health(site)
+        state = self._state.health(site)
         if await self._driver.fence_late(failover, instance) and state is not None:
             self._fenced_since[site] = state.since
 

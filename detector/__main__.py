@@ -10,14 +10,14 @@ from redis_agent.rpc.server import Server
 from redis_agent.v1 import detector_service_pb2_grpc
 
 
-async def main(life: process.Life) -> None:
+async def main(runtime: process.Runtime) -> None:
     """Wire and run the detector."""
-    service = Service(life, settings.read(life.fleet))
-    server = Server(life.fleet.grpc, rpc.NAMES_SERVED)
+    service = Service(runtime, settings.read(runtime.fleet))
+    server = Server(runtime.fleet.grpc, rpc.NAMES_SERVED)
     detector_service_pb2_grpc.add_DetectorServiceServicer_to_server(rpc.DetectorServicer(service), server.grpc)
     detector_service_pb2_grpc.add_MetricsServiceServicer_to_server(rpc.MetricsServicer(service), server.grpc)
-    life.listen_with(server)
-    await life.run(service.run)
+    runtime.listen_with(server)
+    await runtime.run(service.run)
 
 
 if __name__ == "__main__":

@@ -15,22 +15,22 @@ from opentelemetry.trace import Span, SpanKind
 from detector.core.ring import Floats32
 from detector.core.stream import Digest, Notice, Stream
 from detector.core.why import explanation
-from detector.edges import batch, learning
+from detector.edges import batch, fine_tuning
+from detector.edges.anomaly_log import AnomalyLog
 from detector.edges.counts import Counts
 from detector.edges.history import History, Question, Series
 from detector.edges.model import judge_of
 from detector.edges.store import Card
-from detector.edges.told import Told
 from detector.settings import Settings
 from redis_agent import telemetry
 from redis_agent.errors import Malformed, Transient, Unreachable
 from redis_agent.log import Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.deadletter import dead_letter
-from redis_agent.log.thread import Lane
 from redis_agent.model import Anomaly
-from redis_agent.process import Life
+from redis_agent.process import Runtime
 from redis_agent.topics import ANOMALIES, METRICS
 from redis_agent.wire import anomaly_to
+from redis_agent.worker_thread import WorkerThread
 
 logger = logging.getLogger(__name__)
 GROUP = "detector"
@@ -42,16 +42,16 @@ _LEARN_AT_MOST_SECONDS = 60.0
 
 
 class Service:
-    """Owns the model, the sites' state (touched only on its lane) and the anomalies known."""
+    """Owns the model, the sites' state (touched only on its thread) and the anomalies known."""
 
-    def __init__(self, life: Life, settings: Settings) -> None:
-        self._life = life
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self._runtime = runtime
         self._settings = settings
-        self._counts = Counts(life.telemetry.registry)
-        self._told = Told(self._counts.open_now, life.telemetry.deadletters)
-        self._lane = Lane("detector")
-        self._school = Lane("detector-learning")
-        self._model: learning.Model | None = None
+        self._counts = Counts(runtime.telemetry.registry)
+        self._anomalies = AnomalyLog(self._counts.open_now, runtime.telemetry.deadletters)
+        self._thread = WorkerThread("detector")
+        self._training_thread = WorkerThread("detector-learning")
+        self._model: fine_tuning.Model | None = None
         self._stream: Stream | None = None
         self._warm: set[int] = set()
         self._history: History | None = None
@@ -60,9 +60,9 @@ class Service:
 
     def listed(self, instance: str, *, open_only: bool) -> list[Anomaly]:
         """The anomalies known, newest first. Raises Unreachable before they were read."""
-        if not self._told.caught_up.is_set():
+        if not self._anomalies.caught_up.is_set():
             raise Unreachable("the anomalies are still being read from the log")
-        return self._told.known.listed(instance, open_only=open_only)
+        return self._anomalies.index.listed(instance, open_only=open_only)
 
     @property
     def card(self) -> Card:
@@ -75,7 +75,7 @@ class Service:
             raise Unreachable("the log isn't open yet")
         return await self._history.ask(question)
 
-    def _using(self) -> learning.Model:
+    def _using(self) -> fine_tuning.Model:
         if self._model is None:
             raise Unreachable("the model is still being loaded")
         return self._model
@@ -86,25 +86,25 @@ class Service:
         """Detect until cancelled."""
         settings = self._settings
         try:
-            async with self._life.log() as log:
-                self._model = await self._lane.run(
-                    learning.newest, settings.model_dir, settings.base_model, _say_refused
+            async with self._runtime.log() as log:
+                self._model = await self._thread.run(
+                    fine_tuning.newest, settings.model_dir, settings.base_model, _say_refused
                 )
                 logger.info("model %s, trained on %d windows", self.card.version, self.card.windows_trained)
                 self._history = History(log)
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._told.run(log))
+                    group.create_task(self._anomalies.run(log))
                     group.create_task(self._detect(log))
                     group.create_task(self._learn())
         finally:
-            for part in (self._history, self._school, self._lane):
+            for part in (self._history, self._training_thread, self._thread):
                 if part is not None:
                     part.close()
 
     async def _detect(self, log: Log) -> None:
         """One session after the other: a new one forgets what the last one had not committed."""
-        await self._told.caught_up.wait()
-        await self._life.ready()
+        await self._anomalies.caught_up.wait()
+        await self._runtime.ready()
         pause, longest = _BACK_OFF_SECONDS
         said = ""
         while True:
@@ -125,7 +125,7 @@ class Service:
         try:
             model = self._using()
             self._stream = stream = Stream(judge_of(model.net, model.card), self._settings.rules)
-            stream.adopt(self._told.known.open_now())
+            stream.adopt(self._anomalies.index.open_now())
             while True:
                 if records := await member.read(_READ_AT_MOST, _WAIT_SECONDS):
                     await self._warm_up(log, stream, records)
@@ -136,14 +136,14 @@ class Service:
     # --- one batch
 
     async def _work(self, member: Member, stream: Stream, records: Sequence[Delivered]) -> None:
-        span = self._life.telemetry.tracer.start_span(
+        span = self._runtime.telemetry.tracer.start_span(
             "detect",
             kind=SpanKind.CONSUMER,
             links=telemetry.links_to(record.header("traceparent") for record in records),
         )
         try:
             with self._counts.batch_seconds.time():
-                digest, refused = await self._lane.run(_digest, stream, records)
+                digest, refused = await self._thread.run(_digest, stream, records)
                 outputs = [self._anomaly(notice, span) for notice in digest.notices]
                 outputs += [dead_letter(record, reason) for record, reason in refused]
                 await member.commit(outputs)
@@ -162,20 +162,20 @@ class Service:
         if not first:
             return
         self._warm |= set(first)
-        stream.adopt(self._told.known.open_now())
+        stream.adopt(self._anomalies.index.open_now())
         began = asyncio.get_running_loop().time()
         cursor = await log.cursor([METRICS], min(record.at for record in records) - _WARM_UP)
         try:
             while not cursor.caught_up:
                 found = await cursor.read(_READ_AT_MOST, _WAIT_SECONDS)
                 past = [record for record in found if record.offset < first.get(record.partition, 0)]
-                await self._lane.run(_digest, stream, past, tell=False)
+                await self._thread.run(_digest, stream, past, tell=False)
         finally:
             await cursor.close()
         logger.info("%d partitions warm in %.1f s", len(first), asyncio.get_running_loop().time() - began)
 
     def _anomaly(self, notice: Notice, span: Span) -> Outgoing:
-        episode, origin = notice.episode, self._life.origins.next()
+        episode, origin = notice.episode, self._runtime.origins.next()
         anomaly = Anomaly(
             id=episode.id,
             site=episode.site,
@@ -197,7 +197,7 @@ class Service:
 
     def _say_dead(self, refused: batch.Refused) -> None:
         for record, reason in refused:
-            self._life.telemetry.deadletters.labels(record.topic).inc()
+            self._runtime.telemetry.deadletters.labels(record.topic).inc()
             logger.warning("%s[%d]@%d went to dead-letter: %s", record.topic, record.partition, record.offset, reason)
 
     # --- learning
@@ -207,31 +207,31 @@ class Service:
         every = self._settings.retrain_after_seconds
         while every:
             await asyncio.sleep(every)
-            windows = await self._lane.run(_lesson_of, self._stream)
+            windows = await self._thread.run(_training_windows, self._stream)
             if windows is not None:
-                await self._hold_lesson(windows)
+                await self._fine_tune(windows)
 
-    async def _hold_lesson(self, windows: Floats32) -> None:
+    async def _fine_tune(self, windows: Floats32) -> None:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + _LEARN_AT_MOST_SECONDS
-        lesson = await self._school.run(learning.Lesson, self._using(), windows)
-        for _ in range(learning.EPOCHS):
+        run = await self._training_thread.run(fine_tuning.FineTuning, self._using(), windows)
+        for _ in range(fine_tuning.EPOCHS):
             if loop.time() < ends_at:
-                await self._school.run(lesson.epoch)
-        outcome = await self._school.run(lesson.outcome, f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+                await self._training_thread.run(run.epoch)
+        outcome = await self._training_thread.run(run.outcome, f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         if outcome is None:
             logger.info("%d windows taught nothing; %s stays", len(windows), self.card.version)
             return
         try:
-            self._model = await self._school.run(learning.keep, self._settings.model_dir, outcome)
+            self._model = await self._training_thread.run(fine_tuning.keep, self._settings.model_dir, outcome)
         except OSError as fault:
             logger.warning("model %s can't be kept, so it isn't used: %s", outcome.card.version, fault)
             return
-        await self._lane.run(_judge_by, self._stream, self._model)
-        logger.info("model %s, held-out loss %.4f after %.4f", self.card.version, self.card.holdout_loss, lesson.before)
+        await self._thread.run(_judge_by, self._stream, self._model)
+        logger.info("model %s, held-out loss %.4f after %.4f", self.card.version, self.card.holdout_loss, run.before)
 
 
-# --- what runs on the lanes
+# --- what runs on the threads
 
 
 def _digest(stream: Stream, records: Sequence[Delivered], *, tell: bool = True) -> tuple[Digest, batch.Refused]:
@@ -239,16 +239,16 @@ def _digest(stream: Stream, records: Sequence[Delivered], *, tell: bool = True) 
     return stream.digest(frame, tell=tell), refused
 
 
-def _lesson_of(stream: Stream | None) -> Floats32 | None:
+def _training_windows(stream: Stream | None) -> Floats32 | None:
     """The windows to learn from, if there are enough; the reservoir begins anew."""
-    if stream is None or len(stream.reservoir) < learning.WINDOWS_AT_LEAST:
+    if stream is None or len(stream.reservoir) < fine_tuning.WINDOWS_AT_LEAST:
         return None
     windows = stream.reservoir.windows()
     stream.reservoir.clear()
     return windows
 
 
-def _judge_by(stream: Stream | None, model: learning.Model) -> None:
+def _judge_by(stream: Stream | None, model: fine_tuning.Model) -> None:
     if stream is not None:
         stream.judge_by(judge_of(model.net, model.card))
 

@@ -22,7 +22,7 @@ class Settings:
 
 
 def read(fleet: Fleet) -> Settings:
-    """The detector's part. A voice is fresh for five ticks, a silence of ten begins a new window."""
+    """The detector's part. A vantage is fresh for five ticks, a silence of ten begins a new window."""
     interval, section = fleet.collector.interval_seconds, fleet.detector
     rules = Rules(
         vantage=section.vantage,

@@ -7,10 +7,10 @@ from gateway.service import Service
 from redis_agent import process
 
 
-async def main(life: process.Life) -> None:
+async def main(runtime: process.Runtime) -> None:
     """Wire and run the gateway."""
-    service = Service(life, settings.read(life.fleet))
-    await life.run(service.run)
+    service = Service(runtime, settings.read(runtime.fleet))
+    await runtime.run(service.run)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from gateway.edges import door as door_module
-from gateway.edges import page, rest
+from gateway.edges import authentication, page, rest
+from gateway.edges.authentication import Authenticator
 from gateway.edges.backends import Backends
-from gateway.edges.door import Door
 from gateway.edges.snapshot import Snapshots
 from gateway.settings import Settings
 from redis_agent.errors import ConfigurationError
-from redis_agent.process import Life
+from redis_agent.process import Runtime
 
 logger = logging.getLogger(__name__)
 _GRACE_SECONDS = 2
@@ -44,8 +43,8 @@ class _Server(uvicorn.Server):
 class Service:
     """Owns the HTTP server and the channels behind it."""
 
-    def __init__(self, life: Life, settings: Settings) -> None:
-        self._life = life
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self._runtime = runtime
         self._settings = settings
 
     async def run(self) -> None:
@@ -75,7 +74,7 @@ class Service:
             if self._settings.generated is not None:
                 logger.info("the API key is in %s", self._settings.generated)
             logger.info("listening on http://%s:%d/", host, port)
-            await self._life.ready()
+            await self._runtime.ready()
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             server.should_exit = True
@@ -83,8 +82,8 @@ class Service:
             raise
 
     def _app(self, backends: Backends, snapshots: Snapshots) -> FastAPI:
-        app = rest.build(backends, self._life.telemetry.registry)
-        door_module.mount(app, Door(self._settings.key))
+        app = rest.build(backends, self._runtime.telemetry.registry)
+        authentication.mount(app, Authenticator(self._settings.key))
         page.mount(app, snapshots)
         return app
 

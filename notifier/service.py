@@ -25,7 +25,7 @@ from redis_agent.errors import LogUnavailable, Malformed, Rebalanced, Unreachabl
 from redis_agent.log import Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import Alert, AlertEvent, AlertEventKind, Notification
-from redis_agent.process import Life
+from redis_agent.process import Runtime
 from redis_agent.wire import alert_event_to, decode_alert_event, decode_anomaly, decode_failover_event
 
 logger = logging.getLogger(__name__)
@@ -38,15 +38,15 @@ _LAST_ATTEMPTS_SECONDS = 1.5
 class Service:
     """Owns what the alert log tells, and the attempts on their way."""
 
-    def __init__(self, life: Life, settings: Settings) -> None:
-        self._life = life
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self._runtime = runtime
         self._settings = settings
         self._memory = Memory(settings.group_wait)
         self._recovered = False
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._results: list[tuple[str, Attempt]] = []
         self._attempts = Counter(
-            "redis_agent_notifications", "Attempts to tell", ["receiver", "fate"], registry=life.telemetry.registry
+            "redis_agent_notifications", "Attempts to tell", ["receiver", "fate"], registry=runtime.telemetry.registry
         )
 
     @property
@@ -58,11 +58,11 @@ class Service:
 
     async def run(self) -> None:
         """Tell people until cancelled. Attempts on their way then get a moment, and what came of them is kept."""
-        async with self._life.log() as log, self._settings.client:
+        async with self._runtime.log() as log, self._settings.client:
             await self._recover_patiently(log)
             name = f"notifier@{socket.gethostname()}"
             member = await log.member("notifier", [topics.ANOMALIES, topics.FAILOVERS], Start.NOW, name)
-            await self._life.ready()
+            await self._runtime.ready()
             async with asyncio.TaskGroup() as group:
                 try:
                     while True:
@@ -138,11 +138,11 @@ class Service:
     def _taken(self, records: list[Delivered]) -> list[Outgoing]:
         outputs: list[Outgoing] = []
         for record in records:
-            span = telemetry.process_span(self._life.telemetry.tracer, record)
+            span = telemetry.process_span(self._runtime.telemetry.tracer, record)
             try:
                 alert = self._alert(record)
             except Malformed as fault:
-                self._life.telemetry.deadletters.labels(record.topic).inc()
+                self._runtime.telemetry.deadletters.labels(record.topic).inc()
                 outputs.append(dead_letter(record, str(fault)))
                 continue
             finally:
@@ -169,7 +169,7 @@ class Service:
     ) -> Outgoing:
         """An entry of the alert log, remembered at once; `attempt`: number, what was said, whether it was the last."""
         number, detail, final = attempt
-        origin = self._life.origins.next()
+        origin = self._runtime.origins.next()
         event = AlertEvent(kind, group, datetime.now(UTC), origin, alert, notification, number, detail, final)
         if kind in (AlertEventKind.CHANGED, AlertEventKind.NOTIFY):
             self._memory.remember(event, telemetry.traceparent_of(span))
@@ -190,7 +190,7 @@ class Service:
 
     def _span(self, name: str, notification: Notification) -> Span:
         *others, newest = self._memory.traces(notification)
-        return self._life.telemetry.tracer.start_span(
+        return self._runtime.telemetry.tracer.start_span(
             name,
             context=telemetry.context_of(newest),
             links=telemetry.links_to(others),

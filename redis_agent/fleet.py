@@ -1,4 +1,4 @@
-"""The configuration of a fleet: one file, one schema, read once at the door and frozen.
+"""The configuration of a fleet: one file, one schema, read once at the start and frozen.
 
 Every service reads the same file and takes its part. Durations are in seconds and say so in their names. A secret `x` may
 stand in the file (`x`), in a file of its own (`x_file`) or in the environment (`x_env`), once; it is read by `reveal`

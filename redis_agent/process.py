@@ -46,7 +46,7 @@ class Origins:
         return Origin(self.source, self._sequence)
 
 
-class Life:
+class Runtime:
     """What a service's main is given: the configuration, the log, telemetry, and when to be ready and to stop."""
 
     def __init__(self, service: str, fleet: Fleet, telemetry: Telemetry) -> None:
@@ -102,7 +102,7 @@ class Life:
             raise
 
 
-Main = Callable[[Life], Awaitable[None]]
+Main = Callable[[Runtime], Awaitable[None]]
 
 
 def run(service: str, main: Main) -> int:
@@ -113,16 +113,16 @@ def run(service: str, main: Main) -> int:
     try:
         fleet = load_for(service, arguments.config)
         telemetry_module.configure_logging(service, fleet.telemetry)
-        return asyncio.run(_live(Life(service, fleet, telemetry_module.build(service, fleet.telemetry)), main))
+        return asyncio.run(_live(Runtime(service, fleet, telemetry_module.build(service, fleet.telemetry)), main))
     except ConfigurationError as fault:
         for line in fault.faults:
             print(line, file=sys.stderr)  # noqa: T201 - the command's answer
         return 2
 
 
-async def _live(life: Life, main: Main) -> int:
+async def _live(runtime: Runtime, main: Main) -> int:
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(main(life))
+    task = asyncio.ensure_future(main(runtime))
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
@@ -132,7 +132,7 @@ async def _live(life: Life, main: Main) -> int:
     waiting.cancel()
     orphaned.cancel()
     if not asked.is_set():
-        return _ended(life.service, task)
+        return _ended(runtime.service, task)
     logger.info("stopping")
     task.cancel()
     _, late = await asyncio.wait({task}, timeout=_STOP_WITHIN_SECONDS)

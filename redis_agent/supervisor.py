@@ -83,7 +83,7 @@ class Supervisor:
                 self._give_up(f"{child.name} can't run with this configuration; see its lines above")
                 return
             wait = _BACK_OFF_SECONDS if loop.time() - started > _STEADY_SECONDS else wait
-            self._say(f"{child.name} ended with {_told(code)}; starting it again in {wait:g} s")
+            self._say(f"{child.name} ended with {_exit_reason(code)}; starting it again in {wait:g} s")
             await asyncio.sleep(wait)
             wait = min(wait * 2, _BACK_OFF_AT_MOST_SECONDS)
             self.restarts[child.name] += 1
@@ -125,5 +125,5 @@ class Supervisor:
             await process.wait()
 
 
-def _told(code: int) -> str:
+def _exit_reason(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

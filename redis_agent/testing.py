@@ -64,12 +64,12 @@ class Bench:
             for _ in range(count)
         ]
         log = self.open()
-        await insist(lambda: log.prepare(made))
+        await until_available(lambda: log.prepare(made))
         await log.close()
         return made
 
 
-async def insist(call: Callable[[], Awaitable[T]]) -> T:
+async def until_available(call: Callable[[], Awaitable[T]]) -> T:
     """Call until the log is there."""
     while True:
         with suppress(LogUnavailable):
@@ -129,7 +129,7 @@ async def relay(member: Member, sink: Topic, until: Callable[[int], bool], batch
 
 async def relay_all(log: Log, group: str, name: str, source: Topic, sink: Topic, within_seconds: float = 90.0) -> None:
     """Relay until the sink holds a copy of everything in the source, and a moment longer, so that doubles would show."""
-    member = await insist(lambda: log.member(group, [source], Start.BEGINNING, name))
+    member = await until_available(lambda: log.member(group, [source], Start.BEGINNING, name))
     total = len(await contents(log, source))
     deadline = time.monotonic() + within_seconds
     quiet = 0

@@ -13,6 +13,8 @@ from typing import Any
 
 from redis_agent.process import PARENT
 
+STOPPED_WITHIN_SECONDS = 10.0
+"""Twice what a service promises when asked to stop: a machine that runs many tests at once is slow."""
 _ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -26,8 +26,8 @@ class Ack:
 
 
 @dataclass(slots=True)
-class Felt:
-    """What the client felt."""
+class ClientLog:
+    """What the client log."""
 
     acks: list[Ack] = field(default_factory=list)
     errors: int = 0
@@ -44,10 +44,10 @@ class Felt:
 
 
 class Client:
-    """Writes `rate` keys a second through the name. `felt` tells how it went."""
+    """Writes `rate` keys a second through the name. `log` tells how it went."""
 
     def __init__(self, name: str, nameserver: tuple[str, int], port: int, rate: float = 50.0) -> None:
-        self.felt = Felt()
+        self.log = ClientLog()
         self.address = ""
         self._name = name
         self._nameserver = nameserver
@@ -79,10 +79,10 @@ class Client:
                 async with asyncio.timeout(_TIMEOUT_SECONDS * 2):
                     client = await self._connected()
                     await client.set(f"order:{number % 1000}", number)
-                self.felt.acks.append(Ack(time.monotonic(), self.address, number))
+                self.log.acks.append(Ack(time.monotonic(), self.address, number))
             except (RedisError, OSError, TimeoutError, dns.exception.DNSException) as fault:
-                self.felt.errors += 1
-                self.felt.last_error = f"{type(fault).__name__}: {fault}".strip(": ")
+                self.log.errors += 1
+                self.log.last_error = f"{type(fault).__name__}: {fault}".strip(": ")
                 await self._hang_up()
             await asyncio.sleep(self._pause)
 

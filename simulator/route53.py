@@ -1,6 +1,6 @@
 """Route 53's REST API over `Zone`s, faithful where a failover leans on it, and able to fail on command.
 
-A plain `boto3.client("route53", endpoint_url=server.endpoint_url, …)` works against it. Known operations:
+A plain `boto3.client("route53", endpoint_url=server.endpoint_url, …)` works against it. AnomalyIndex operations:
 ChangeResourceRecordSets, ListResourceRecordSets, GetChange, GetHostedZone, ListHostedZonesByName. Credentials are not
 looked at. Why not moto: it is INSYNC at once, lets CNAME and A stand side by side, and never throttles.
 """

@@ -37,7 +37,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Telling:
+class StoryLog:
     """What happened so far: lines with seconds since the fault (or the start), the phases, the checks."""
 
     say: Callable[[str], None]
@@ -61,13 +61,13 @@ class Telling:
         return bool(self.checks) and all(check.held for check in self.checks)
 
 
-async def all_ready(world: World, status: Status, telling: Telling) -> None:
+async def all_ready(world: World, status: Status, story_log: StoryLog) -> None:
     """Wait until both sites are up by the controller's votes and the client writes. Raises TimeoutError."""
     await world.client.start()
     async with asyncio.timeout(_READY_SECONDS):
-        while not _all_up(await _status_or_none(status)) or not world.client.felt.acks:  # noqa: ASYNC110
+        while not _all_up(await _status_or_none(status)) or not world.client.log.acks:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    telling.tell("every site is up; the client writes through the name")
+    story_log.tell("every site is up; the client writes through the name")
     await asyncio.sleep(_STEADY_SECONDS)
 
 
@@ -84,27 +84,27 @@ async def _status_or_none(status: Status) -> dict[str, Any] | None:
         return None
 
 
-async def a_datacenter_dies(world: World, status: Status, telling: Telling) -> None:
+async def a_datacenter_dies(world: World, status: Status, story_log: StoryLog) -> None:
     """dc-east goes dark, with the collector in it; traffic moves to dc-west; dc-east comes back and is fenced."""
-    fault = telling.fault_at = time.monotonic()
+    fault = story_log.fault_at = time.monotonic()
     fault_wall = time.time()
-    telling.tell("dc-east goes dark: its server stands still, no byte passes in or out")
+    story_log.tell("dc-east goes dark: its server stands still, no byte passes in or out")
     await world.lose(EAST)
-    moved_at = await _follow(world, status, telling)
+    moved_at = await _follow(world, status, story_log)
     final = await status()
     failover = final["failover"]
-    _phases(telling, failover, fault_wall, moved_at - fault if moved_at else None)
+    _phases(story_log, failover, fault_wall, moved_at - fault if moved_at else None)
     await asyncio.sleep(1.5)
     returned = time.monotonic()
-    telling.tell("dc-east returns: it still believes that it is the primary")
+    story_log.tell("dc-east returns: it still believes that it is the primary")
     await world.bring_back(EAST)
-    fenced_after = await _fenced(world, telling)
+    fenced_after = await _fenced(world, story_log)
     await asyncio.sleep(2.0)
-    telling.checks += _checks(world, failover, fault, moved_at, fenced_after)
-    telling.checks.append(await _old_site(world, returned, fenced_after))
+    story_log.checks += _checks(world, failover, fault, moved_at, fenced_after)
+    story_log.checks.append(await _old_site(world, returned, fenced_after))
 
 
-async def _follow(world: World, status: Status, telling: Telling) -> float | None:
+async def _follow(world: World, status: Status, story_log: StoryLog) -> float | None:
     """Tell what the controller does until the failover ended and the client writes again; when it did."""
     told: set[str] = set()
     moved_at: float | None = None
@@ -112,20 +112,20 @@ async def _follow(world: World, status: Status, telling: Telling) -> float | Non
     while time.monotonic() < deadline:
         shown = await _status_or_none(status)
         if shown is not None:
-            _tell_news(shown, telling, told)
-        acks = world.client.felt.acknowledged(world.address(WEST))
+            _tell_news(shown, story_log, told)
+        acks = world.client.log.acknowledged(world.address(WEST))
         if acks and moved_at is None:
             moved_at = acks[0].at
-            telling.tell("the client's writes go on, at dc-west")
+            story_log.tell("the client's writes go on, at dc-west")
         failover = shown["failover"] if shown is not None else None
         if moved_at is not None and failover is not None and failover["ended_at"] is not None:
             return moved_at
         await asyncio.sleep(0.1)
-    telling.tell(f"gave up waiting after {_FAILOVER_SECONDS:.0f} s")
+    story_log.tell(f"gave up waiting after {_FAILOVER_SECONDS:.0f} s")
     return moved_at
 
 
-def _tell_news(shown: dict[str, Any], telling: Telling, told: set[str]) -> None:
+def _tell_news(shown: dict[str, Any], story_log: StoryLog, told: set[str]) -> None:
     news = [f"{site['datacenter']} is {site['health']}" for site in shown["sites"] if site["health"] != "up"]
     failover = shown["failover"]
     if failover is not None:
@@ -134,7 +134,7 @@ def _tell_news(shown: dict[str, Any], telling: Telling, told: set[str]) -> None:
     for line in news:
         if line not in told:
             told.add(line)
-            telling.tell(line)
+            story_log.tell(line)
 
 
 def _called(event: dict[str, Any]) -> str:
@@ -145,28 +145,28 @@ def _called(event: dict[str, Any]) -> str:
     return done.get(event["stage"], str(event["stage"]))
 
 
-def _phases(telling: Telling, failover: dict[str, Any] | None, fault_wall: float, moved: float | None) -> None:
+def _phases(story_log: StoryLog, failover: dict[str, Any] | None, fault_wall: float, moved: float | None) -> None:
     """Seconds since the fault: the controller's phases are since it was first seen."""
     if failover is None:
         return
     decided = next((p["seconds"] for p in failover["phases"] if p["name"] == "decided"), 0.0)
     seen = _epoch(failover["decided_at"]) - decided - fault_wall
-    telling.phases.append(("seen", seen))
-    telling.phases += [(phase["name"], seen + phase["seconds"]) for phase in failover["phases"]]
+    story_log.phases.append(("seen", seen))
+    story_log.phases += [(phase["name"], seen + phase["seconds"]) for phase in failover["phases"]]
     if moved is not None:
-        telling.phases.append(("client moved", moved))
+        story_log.phases.append(("client moved", moved))
 
 
 def _epoch(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
 
 
-async def _fenced(world: World, telling: Telling) -> float | None:
+async def _fenced(world: World, story_log: StoryLog) -> float | None:
     """When the returned site first refused a write; None when it never did."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         if (refusal := await write_to(world, EAST)) is not None and "NOREPLICAS" in refusal:
-            telling.tell(f"dc-east refuses writes: {refusal}")
+            story_log.tell(f"dc-east refuses writes: {refusal}")
             return time.monotonic()
         await asyncio.sleep(0.2)
     return None
@@ -196,13 +196,13 @@ async def write_to(world: World, site: str) -> str | None:
 def _checks(
     world: World, failover: dict[str, Any] | None, fault: float, moved_at: float | None, fenced_at: float | None
 ) -> list[Check]:
-    felt = world.client.felt
+    client_log = world.client.log
     decided = next((e for e in failover["events"] if e["kind"] == "decided"), None) if failover is not None else None
     votes = [v for v in decided["votes"] if v["site"]["datacenter"] == EAST] if decided is not None else []
     down = [v["vantage"] for v in votes if v["counted"] == "down"]
     stage = failover["stage"] if failover is not None else "none"
-    stray = felt.acknowledged(world.address(EAST), fenced_at or fault)
-    after = len(felt.acknowledged(world.address(WEST)))
+    stray = client_log.acknowledged(world.address(EAST), fenced_at or fault)
+    after = len(client_log.acknowledged(world.address(WEST)))
     return [
         Check("dc-east was voted down by a quorum", len(down) >= 2, f"{', '.join(down) or 'nobody'} said down"),
         Check("the failover ended verified", stage == "done", f"it is {stage}"),
@@ -245,31 +245,31 @@ async def _old_site(world: World, returned: float, fenced_at: float | None) -> C
     )
 
 
-async def the_witness_is_cut_off(world: World, status: Status, telling: Telling) -> None:
+async def the_witness_is_cut_off(world: World, status: Status, story_log: StoryLog) -> None:
     """The witness reaches no site any more. Nothing may move."""
-    telling.fault_at = time.monotonic()
-    telling.tell("the witness is cut off from every site")
+    story_log.fault_at = time.monotonic()
+    story_log.tell("the witness is cut off from every site")
     await world.cut_off("witness")
     told: set[str] = set()
     until = time.monotonic() + _QUIET_SECONDS
     while time.monotonic() < until:
         shown = await _status_or_none(status)
         if shown is not None:
-            _tell_news(shown, telling, told)
+            _tell_news(shown, story_log, told)
         await asyncio.sleep(0.2)
     final = await status()
-    gap = world.client.felt.longest_gap_seconds()
+    gap = world.client.log.longest_gap_seconds()
     votes = [v for site in final["sites"] for v in site["votes"] if v["vantage"] == "witness"]
     counted = {vote["counted"] for vote in votes}
-    telling.checks += [
+    story_log.checks += [
         Check("no DNS change was made", not world.zone.history, f"{len(world.zone.history)} changes"),
         Check("no failover was begun", final["failover"] is None, str(final["failover"] and final["failover"]["id"])),
         Check("the witness's votes count as cannot tell", counted == {"cannot_tell"}, f"they count as {counted}"),
-        Check("the client felt nothing", gap < 1.0, f"longest gap {gap:.2f} s"),
+        Check("the client client_log nothing", gap < 1.0, f"longest gap {gap:.2f} s"),
     ]
 
 
-Story = Callable[[World, Status, Telling], Awaitable[None]]
+Story = Callable[[World, Status, StoryLog], Awaitable[None]]
 STORIES: dict[str, Story] = {
     "a-datacenter-dies": a_datacenter_dies,
     "the-witness-is-cut-off": the_witness_is_cut_off,

@@ -1,1 +1,1 @@
-"""Values in, value out: what an INFO says, what an answer or its absence means, when a site's turn is."""
+"""Values in, value out: what an INFO says, what an answer or its absence means, when a site is due."""

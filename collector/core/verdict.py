@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeResult:
     """What is said of the site, why, and the evidence in words."""
 
     verdict: Verdict
@@ -74,26 +74,26 @@ _ERRORS = {
 _LOGIN_ERRORS = ("ERR AUTH ", "ERR Client sent AUTH", "ERR invalid password")
 
 
-def judge(outcome: Answer | Failure, own_stall: timedelta, tolerated_stall: timedelta) -> Finding:
-    """The finding of one poll. A time-out while this process itself stood still says nothing about the site."""
+def judge(outcome: Answer | Failure, own_stall: timedelta, tolerated_stall: timedelta) -> ProbeResult:
+    """The result of one poll. A time-out while this process itself stood still says nothing about the site."""
     if isinstance(outcome, Failure):
         if outcome.failing is Failing.TIMEOUT and own_stall > tolerated_stall:
             millis = own_stall / timedelta(milliseconds=1)
-            return Finding(Verdict.CANNOT_TELL, Reason.OWN_STALL, f"this process stood still for {millis:.0f} ms")
+            return ProbeResult(Verdict.CANNOT_TELL, Reason.OWN_STALL, f"this process stood still for {millis:.0f} ms")
         verdict, reason = _FAILURES[outcome.failing]
-        return Finding(verdict, reason, outcome.detail)
+        return ProbeResult(verdict, reason, outcome.detail)
     if outcome.is_error:
         return _judge_error(outcome.ping)
     millis = outcome.round_trip / timedelta(milliseconds=1)
     without = f"; no INFO: {outcome.info_error}" if outcome.info is None and outcome.info_error else ""
-    return Finding(Verdict.UP, Reason.ANSWERED, f"{outcome.ping} in {millis:.1f} ms{without}")
+    return ProbeResult(Verdict.UP, Reason.ANSWERED, f"{outcome.ping} in {millis:.1f} ms{without}")
 
 
-def _judge_error(text: str) -> Finding:
+def _judge_error(text: str) -> ProbeResult:
     word = text.partition(" ")[0]
     if "max number of clients" in text:
-        return Finding(Verdict.CANNOT_TELL, Reason.MAXCLIENTS, text)
+        return ProbeResult(Verdict.CANNOT_TELL, Reason.MAXCLIENTS, text)
     if text.startswith(_LOGIN_ERRORS):
-        return Finding(Verdict.CANNOT_TELL, Reason.AUTH, text)
+        return ProbeResult(Verdict.CANNOT_TELL, Reason.AUTH, text)
     verdict, reason = _ERRORS.get(word, (Verdict.CANNOT_TELL, Reason.PROTOCOL))
-    return Finding(verdict, reason, text)
+    return ProbeResult(verdict, reason, text)

@@ -49,7 +49,7 @@ class Servicer(pb_grpc.CollectorServiceServicer):
         return reply
 
     async def ProbeNow(self, request: pb.ProbeNowRequest, context: Context) -> pb.ProbeNowResponse:
-        """Ask one site outside its turn."""
+        """Ask one site at once."""
         site = site_from(request.site)
         if site not in self._watch.endpoints:
             await abort(context, NotFound(f"no site {site} in this fleet"))

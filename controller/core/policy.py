@@ -77,6 +77,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """A failover that somebody orders."""
+
+    target: Datacenter
+    kind: Kind | None  # None: planned while the source is up, else an emergency
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Go:
     """It may be done: the plan."""
 

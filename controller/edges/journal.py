@@ -66,7 +66,7 @@ class JournalLog:
             logger.info("%s %s %s: %s", event.failover, event.kind.value, event.stage.value, event.reason)
             self._tell(event)
 
-    async def insist(self, events: Sequence[FailoverEvent], span: Span) -> None:
+    async def append_at_last(self, events: Sequence[FailoverEvent], span: Span) -> None:
         """As `append`, again and again until the log takes them. Twice the same event counts once. Raises Fenced."""
         said = ""
         while True:
@@ -97,7 +97,7 @@ class JournalLog:
             phases=failover.phases,
         )
         with self.step_span(failover, f"journal {kind.value}") as span:
-            await self.insist([event], span)
+            await self.append_at_last([event], span)
 
     @contextmanager
     def step_span(self, failover: Failover, name: str) -> Iterator[Span]:

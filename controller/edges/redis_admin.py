@@ -35,7 +35,7 @@ async def fence(site: Access) -> Outcome:
                 return Outcome(Effect.NOT_YET, f"{site} still takes writes")
             return Outcome(Effect.SEEN, f"{site} refuses writes: {taken}")
     except _FAULTS as fault:
-        return Outcome(Effect.NOT_YET, f"{site}: {_told(fault)}")
+        return Outcome(Effect.NOT_YET, f"{site}: {_in_words(fault)}")
 
 
 async def is_fenced(site: Access) -> bool:
@@ -54,7 +54,7 @@ async def unfence(site: Access) -> Outcome:
             await _lift(client)
             return Outcome(Effect.SEEN, f"{site} takes writes again")
     except _FAULTS as fault:
-        return Outcome(Effect.NOT_YET, f"{site}: {_told(fault)}")
+        return Outcome(Effect.NOT_YET, f"{site}: {_in_words(fault)}")
 
 
 async def promote(target: Access, source: Access | None, objection: Outcome | None = None) -> Outcome:
@@ -77,7 +77,7 @@ async def promote(target: Access, source: Access | None, objection: Outcome | No
                 return Outcome(Effect.NOT_YET, f"{target} calls itself {state.get('role')}")
             return Outcome(Effect.SEEN, f"{target} calls itself master{await _opened(client)}")
     except _FAULTS as fault:
-        return Outcome(Effect.NOT_YET, f"{target}: {_told(fault)}")
+        return Outcome(Effect.NOT_YET, f"{target}: {_in_words(fault)}")
 
 
 async def write(target: Access, key: str) -> Outcome:
@@ -90,7 +90,7 @@ async def write(target: Access, key: str) -> Outcome:
                 return Outcome(Effect.NOT_YET, f"{target} acknowledged a write and doesn't give it back")
             return Outcome(Effect.SEEN, f"a write through the name reached {target}")
     except _FAULTS as fault:
-        return Outcome(Effect.NOT_YET, f"{target}: {_told(fault)}")
+        return Outcome(Effect.NOT_YET, f"{target}: {_in_words(fault)}")
 
 
 async def _required_replicas(client: "redis.asyncio.Redis") -> int:
@@ -156,5 +156,5 @@ async def _bounded(call: Awaitable[R]) -> R:
         return await call
 
 
-def _told(fault: Exception) -> str:
+def _in_words(fault: Exception) -> str:
     return str(fault) or f"no answer within {TIMEOUT_SECONDS:g} s"

@@ -16,8 +16,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from controller.core.failover import Effect, Outcome
 from redis_agent.errors import AgentError, Permanent, Transient
 from redis_agent.fleet import Route53Section
-from redis_agent.log.thread import Lane
 from redis_agent.model import FailoverId, Record
+from redis_agent.worker_thread import WorkerThread
 
 _EPOCH = re.compile(r"epoch=(\d+)(?: failover=([^\s\"]+))?")
 _EPOCH_TTL = 5
@@ -44,7 +44,7 @@ class Route53:
 
     def __init__(self, section: Route53Section) -> None:
         self._zone = section.hosted_zone_id
-        self._lane = Lane("route53")
+        self._thread = WorkerThread("route53")
         secret = section.reveal("secret_access_key")
         self._client: Any = boto3.client(
             "route53",
@@ -60,7 +60,7 @@ class Route53:
 
         Raises Transient, or Permanent when the provider refuses us.
         """
-        return await self._lane.run(self._read, name, kind)
+        return await self._thread.run(self._read, name, kind)
 
     async def move(self, before: Record, after: Record, failover: FailoverId) -> Outcome:
         """Swap `before` for `after`, unless it is done already.
@@ -68,22 +68,22 @@ class Route53:
         SEEN: accepted. IMPOSSIBLE: somebody else moved it, or it will never be accepted. What may be mended meanwhile
         (a network, a quota, rights that are missing) is NOT_YET.
         """
-        return await self._lane.run(self._move, before, after, failover)
+        return await self._thread.run(self._move, before, after, failover)
 
     async def in_sync(self, change_id: str) -> bool:
         """Whether the provider says that the change reached all its name servers. Raises Transient."""
-        reply = await self._lane.run(self._call, self._client.get_change, {"Id": change_id})
+        reply = await self._thread.run(self._call, self._client.get_change, {"Id": change_id})
         return bool(reply["ChangeInfo"]["Status"] == "INSYNC")
 
     async def nameservers(self) -> tuple[str, ...]:
         """The zone's name servers by name. Raises Transient."""
-        reply = await self._lane.run(self._call, self._client.get_hosted_zone, {"Id": self._zone})
+        reply = await self._thread.run(self._call, self._client.get_hosted_zone, {"Id": self._zone})
         return tuple(reply.get("DelegationSet", {}).get("NameServers", ()))
 
     def close(self) -> None:
         """End the thread and the connections."""
         self._client.close()
-        self._lane.close()
+        self._thread.close()
 
     def _read(self, name: str, kind: str) -> Record | None:
         found = self._one(name, kind)
@@ -123,7 +123,7 @@ class Route53:
         if now is not None and now.epoch == after.epoch and _mover_of(now.epoch_text) == failover:
             return Outcome(Effect.SEEN, f"{after.name} was moved to {after.value} before (epoch {after.epoch})")
         if now is None or (now.value, now.epoch_text) != (before.value, before.epoch_text):
-            return Outcome(Effect.IMPOSSIBLE, f"{before.name} is not as planned any more: {_told(now)}")
+            return Outcome(Effect.IMPOSSIBLE, f"{before.name} is not as planned any more: {_in_words(now)}")
         return None
 
     def _found_after(self, refusal: "_Refused", before: Record, after: Record, failover: FailoverId) -> Outcome:
@@ -195,5 +195,5 @@ def _plain(name: str) -> str:
     return name.lower().rstrip(".")
 
 
-def _told(record: Record | None) -> str:
+def _in_words(record: Record | None) -> str:
     return "it is gone" if record is None else f"it is {record.value} (epoch {record.epoch}, ttl {record.ttl})"

@@ -3,17 +3,17 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from controller.core.failover import Failover
-from controller.core.policy import InstanceView, Refusal
-from controller.edges.orders import Order, Orders
-from controller.settings import Instance
+from controller.core.policy import Go, InstanceView, Order, Refusal
+from controller.edges.journal import JournalLog
+from controller.settings import Instance, Settings
 from redis_agent import pause
 from redis_agent.errors import AgentError, NotFound, Refused
-from redis_agent.model import Datacenter, EventKind, FailoverEvent, FailoverId, Kind
+from redis_agent.model import Datacenter, EventKind, FailoverEvent, FailoverId, InstanceId, Kind
 from redis_agent.rpc.channel import abort
 from redis_agent.v1 import failover_pb2, observation_pb2
 from redis_agent.v1 import failover_service_pb2 as pb
@@ -26,17 +26,48 @@ _LISTED = 50
 _LISTED_AT_MOST = 500
 
 
+class State(Protocol):
+    """What the servicer needs of the fleet's state."""
+
+    settings: Settings
+    journal: JournalLog
+    refusals: dict[InstanceId, tuple[str, ...]]
+
+    def view(self, instance: Instance, now: datetime) -> InstanceView:
+        """The instance as it stands."""
+
+
+class Orders(Protocol):
+    """What the servicer needs of the application: all of it that changes something."""
+
+    @property
+    def state(self) -> State:
+        """The fleet's state."""
+
+    def instance(self, instance_id: str) -> Instance:
+        """The instance of that id. Raises NotFound."""
+
+    async def plan(self, instance: Instance, target: Datacenter, kind: Kind | None) -> Go | Refusal:
+        """What a failover ordered now would do. Raises NotFound."""
+
+    async def begin(self, instance: Instance, order: Order) -> FailoverId:
+        """Begin a failover. Raises Refused, NotFound, Transient."""
+
+    async def approve(self, failover_id: FailoverId, actor: str, comment: str) -> None:
+        """Let a waiting failover go on. Raises NotFound, Refused."""
+
+
 class Servicer(pb_grpc.FailoverServiceServicer):
     """Serves the whole fleet."""
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
-        self._standing = orders.standing
+        self._state = orders.state
         self._ordered: dict[str, FailoverId] = {}
 
     async def GetFleetStatus(self, request: pb.GetFleetStatusRequest, context: Context) -> pb.GetFleetStatusResponse:
         """Every instance."""
-        statuses = [self._status(instance) for instance in self._standing.settings.instances.values()]
+        statuses = [self._status(instance) for instance in self._state.settings.instances.values()]
         return pb.GetFleetStatusResponse(instances=statuses)
 
     async def GetInstanceStatus(
@@ -87,13 +118,13 @@ class Servicer(pb_grpc.FailoverServiceServicer):
 
     async def GetFailover(self, request: pb.GetFailoverRequest, context: Context) -> pb.GetFailoverResponse:
         """One failover with its journal."""
-        if FailoverId(request.id) not in self._standing.journal.journal.events:
+        if FailoverId(request.id) not in self._state.journal.journal.events:
             await abort(context, NotFound(f"no failover {request.id!r}"))
         return pb.GetFailoverResponse(failover=self._failover(FailoverId(request.id)))
 
     async def ListFailovers(self, request: pb.ListFailoversRequest, context: Context) -> pb.ListFailoversResponse:
         """Newest first, decisions not to act among them."""
-        journal = self._standing.journal.journal
+        journal = self._state.journal.journal
         wanted = [
             (events[0].at, failover)
             for failover, events in journal.events.items()
@@ -107,7 +138,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
         self, request: pb.WatchFailoversRequest, context: Context
     ) -> AsyncIterator[pb.WatchFailoversResponse]:
         """Every journal entry from now on."""
-        async with self._standing.journal.watch() as events:
+        async with self._state.journal.watch() as events:
             while True:
                 event = await events.get()
                 if not request.instance or event.instance == request.instance:
@@ -135,34 +166,34 @@ class Servicer(pb_grpc.FailoverServiceServicer):
 
     @property
     def _pause_dir(self) -> Path:
-        return self._standing.settings.pause_dir
+        return self._state.settings.pause_dir
 
     def _status(self, instance: Instance) -> pb.InstanceStatus:
-        view = self._standing.view(instance, datetime.now(UTC))
+        view = self._state.view(instance, datetime.now(UTC))
         status = pb.InstanceStatus(
             instance=instance.id,
             record=instance.dns.record if instance.dns else "",
             active_datacenter=view.active or "",
             mode=instance.policy.mode.value,
-            refusals=self._standing.refusals.get(instance.id, ()),
+            refusals=self._state.refusals.get(instance.id, ()),
             paused=view.paused is not None,
             pause_reason=view.paused or "",
             sites=[_site(view, dc) for dc in instance.values],
         )
-        newest = self._standing.journal.journal.newest(instance.id)
+        newest = self._state.journal.journal.newest(instance.id)
         if newest is not None:
             status.failover.CopyFrom(self._failover(newest.id))
         return status
 
     def _failover(self, failover_id: FailoverId) -> pb.Failover:
-        events = self._standing.journal.journal.events.get(failover_id, ())
-        failover = self._standing.journal.journal.failovers.get(failover_id)
-        reply = _told(failover) if failover is not None else _refused(events)
+        events = self._state.journal.journal.events.get(failover_id, ())
+        failover = self._state.journal.journal.failovers.get(failover_id)
+        reply = _failover_message(failover) if failover is not None else _refusal_message(events)
         reply.events.extend(failover_event_to(event) for event in events)
         return reply
 
 
-def _refused(events: Sequence[FailoverEvent]) -> pb.Failover:
+def _refusal_message(events: Sequence[FailoverEvent]) -> pb.Failover:
     """A decision not to act, with its newest reason; ended when it holds no longer."""
     newest = next((event for event in reversed(events) if event.kind is EventKind.REFUSED), events[-1])
     reply = pb.Failover(
@@ -178,7 +209,7 @@ def _refused(events: Sequence[FailoverEvent]) -> pb.Failover:
     return reply
 
 
-def _told(failover: Failover) -> pb.Failover:
+def _failover_message(failover: Failover) -> pb.Failover:
     reply = pb.Failover(
         id=failover.id,
         instance=failover.plan.instance,

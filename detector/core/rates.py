@@ -17,23 +17,23 @@ MICROSECONDS = 1_000_000
 class Readings:
     """What n sites said at one tick each.
 
-    `at` in microseconds since 1970, `voice` and `run` tell vantages and runs of the server apart (0: not known),
+    `at` in microseconds since 1970, `vantage` and `run` tell vantages and runs of the server apart (0: not known),
     `uptime` in seconds [n], `counters` [n, C] as they came. NaN where not given.
     """
 
     at: NDArray[np.int64]
-    voice: NDArray[np.uint64]
+    vantage: NDArray[np.uint64]
     run: NDArray[np.uint64]
     uptime: Floats
     counters: Floats
 
     def take(self, rows: NDArray[np.intp]) -> "Readings":
         """Those rows, in that order."""
-        return Readings(self.at[rows], self.voice[rows], self.run[rows], self.uptime[rows], self.counters[rows])
+        return Readings(self.at[rows], self.vantage[rows], self.run[rows], self.uptime[rows], self.counters[rows])
 
     def put(self, rows: NDArray[np.intp], values: "Readings") -> None:
         """Overwrite those rows."""
-        self.at[rows], self.voice[rows], self.run[rows] = values.at, values.voice, values.run
+        self.at[rows], self.vantage[rows], self.run[rows] = values.at, values.vantage, values.run
         self.uptime[rows], self.counters[rows] = values.uptime, values.counters
 
 
@@ -52,7 +52,7 @@ def rates(before: Readings, now: Readings) -> Floats:
     """Per second [n, C]; NaN where there is none."""
     seconds = (now.at - before.at) / MICROSECONDS
     grown = now.counters - before.counters
-    comparable = (seconds > 0) & (before.voice == now.voice) & ~restarted(before, now)
+    comparable = (seconds > 0) & (before.vantage == now.vantage) & ~restarted(before, now)
     known = comparable[:, None] & (grown >= 0)
     found: Floats = np.divide(grown, seconds[:, None], out=np.full(grown.shape, np.nan), where=known)
     return found

@@ -44,7 +44,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What counts: how many sites at most, which vantage, how long a silence or a voice lasts."""
+    """What counts: how many sites at most, which vantage, how long a vantage is fresh, how long a silence ends a window."""
 
     room: int = 10_000
     vantage: str | None = None
@@ -117,7 +117,7 @@ class Stream:
         if frame.height == 0:
             return digest
         table = columns(frame)
-        slots = self._seats(table, digest)
+        slots = self._slots_of(table, digest)
         for rows in rounds(slots):
             taken = self._intake.take(slots[rows], table.readings.take(rows), table.gauges[rows])
             digest.duplicates += taken.duplicates
@@ -129,7 +129,7 @@ class Stream:
 
     # --- whose rows
 
-    def _seats(self, table: Table, digest: Digest) -> Slots:
+    def _slots_of(self, table: Table, digest: Digest) -> Slots:
         """Each row's slot, -1 for rows that don't count."""
         slots = np.full(len(table), -1, np.intp)
         instants = table.readings.at.tolist()
@@ -139,14 +139,14 @@ class Stream:
                 continue
             slot = self._sites.slot(site)
             if slot is None:
-                slot = self._seat(site, at, digest)
+                slot = self._slot_for(site, at, digest)
             if slot is None:
                 digest.no_room += 1
                 continue
             slots[row] = slot
         return slots
 
-    def _seat(self, site: tuple[str, str], at: int, digest: Digest) -> int | None:
+    def _slot_for(self, site: tuple[str, str], at: int, digest: Digest) -> int | None:
         slot = self._sites.add(site)
         if slot is None and at - self._swept_at > _SWEEP_EVERY:
             self._swept_at = at

@@ -101,7 +101,7 @@ def columns(frame: pl.DataFrame) -> Table:
         vantages=frame["vantage"].to_list(),
         readings=Readings(
             at=frame["at"].to_physical().to_numpy(),
-            voice=_hashes(frame["vantage"]),
+            vantage=_hashes(frame["vantage"]),
             run=_hashes(frame["run_id"]),
             uptime=_numbers(frame, ["uptime_seconds"])[:, 0],
             counters=_numbers(frame, COUNTERS),

@@ -12,9 +12,9 @@ import polars as pl
 from detector.core.table import NUMBERS, read
 from redis_agent.errors import Malformed, NotFound, Refused
 from redis_agent.log import Delivered, Log
-from redis_agent.log.thread import Lane
 from redis_agent.samples import UNITS
 from redis_agent.topics import METRICS
+from redis_agent.worker_thread import WorkerThread
 
 LONGEST = timedelta(hours=24)
 POINTS_AT_MOST = 2_000_000
@@ -65,13 +65,13 @@ class History:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._lane = Lane("history")
+        self._thread = WorkerThread("history")
 
     async def ask(self, question: Question) -> list[Series]:
         """The series. Raises Refused, NotFound when there is no sample, LogUnavailable."""
         check(question)
         frames = await self._frames(question)
-        series = await self._lane.run(_series, frames, question)
+        series = await self._thread.run(_series, frames, question)
         if not series:
             raise NotFound(f"no samples of {question.instance!r} from {question.since} to {question.until}")
         return series
@@ -83,7 +83,7 @@ class History:
         try:
             while not cursor.caught_up and rows * len(question.metrics or NUMBERS) <= POINTS_AT_MOST:
                 records = await cursor.read(_READ_AT_MOST, _WAIT_SECONDS)
-                part = await self._lane.run(_matching, records, question)
+                part = await self._thread.run(_matching, records, question)
                 rows += part.height
                 frames.append(part)
                 if records and min(record.at for record in records) > question.until:
@@ -96,7 +96,7 @@ class History:
 
     def close(self) -> None:
         """End the thread. Safe twice."""
-        self._lane.close()
+        self._thread.close()
 
 
 def _matching(records: Sequence[Delivered], question: Question) -> pl.DataFrame:

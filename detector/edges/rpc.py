@@ -22,7 +22,7 @@ _PAGE_AT_MOST = 1000
 _ONE_HOUR = timedelta(hours=1)
 
 
-class Findings(Protocol):
+class Detection(Protocol):
     """What the servicers need of the service."""
 
     def listed(self, instance: str, *, open_only: bool) -> list[Anomaly]:
@@ -39,13 +39,13 @@ class Findings(Protocol):
 class DetectorServicer(pb_grpc.DetectorServiceServicer):
     """What isn't normal, and which model says so."""
 
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, detection: Detection) -> None:
+        self._detection = detection
 
     async def ListAnomalies(self, request: pb.ListAnomaliesRequest, context: Context) -> pb.ListAnomaliesResponse:
         """Newest first."""
         try:
-            found = self._findings.listed(request.instance, open_only=request.open_only)
+            found = self._detection.listed(request.instance, open_only=request.open_only)
         except AgentError as fault:
             await abort(context, fault)
         page = found[: min(request.page_size or _PAGE, _PAGE_AT_MOST)]
@@ -54,7 +54,7 @@ class DetectorServicer(pb_grpc.DetectorServiceServicer):
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """The model in use."""
         try:
-            card = self._findings.card
+            card = self._detection.card
         except AgentError as fault:
             await abort(context, fault)
         return pb.GetModelResponse(
@@ -65,13 +65,13 @@ class DetectorServicer(pb_grpc.DetectorServiceServicer):
 class MetricsServicer(pb_grpc.MetricsServiceServicer):
     """History of samples, read back from the log."""
 
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, detection: Detection) -> None:
+        self._detection = detection
 
     async def QueryMetrics(self, request: pb.QueryMetricsRequest, context: Context) -> pb.QueryMetricsResponse:
         """Several vantages give several series. Without `since` the last hour, without `until` up to now."""
         try:
-            found = await self._findings.history(_question(request, datetime.now(UTC)))
+            found = await self._detection.history(_question(request, datetime.now(UTC)))
         except AgentError as fault:
             await abort(context, fault)
         reply = pb.QueryMetricsResponse()

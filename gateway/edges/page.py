@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from nicegui import ui
 
-from gateway.core import look
+from gateway.core import presentation
 from gateway.edges.snapshot import Snapshot, Snapshots
 
 _REFRESH_SECONDS = 0.5
@@ -68,7 +68,7 @@ class _View:
         """Redraw if anything but the clock changed."""
         self._snapshot = snapshot
         self._time.set_text(f"live, as of {snapshot.at:%H:%M:%S} UTC")
-        now = (look.steady(snapshot.instances), snapshot.anomalies, snapshot.alerts, snapshot.missing)
+        now = (presentation.steady(snapshot.instances), snapshot.anomalies, snapshot.alerts, snapshot.missing)
         if now != self._shown:
             self._shown = now
             self._body.refresh()
@@ -76,7 +76,7 @@ class _View:
     @ui.refreshable_method
     def _body(self) -> None:
         snapshot = self._snapshot
-        _headline(look.headline(snapshot.instances, snapshot.anomalies, snapshot.missing))
+        _headline(presentation.headline(snapshot.instances, snapshot.anomalies, snapshot.missing))
         for service, why in snapshot.missing.items():
             _missing(service, why)
         for instance in snapshot.instances:
@@ -87,22 +87,24 @@ class _View:
         failover = instance["failover"]
         with _card():
             _title(instance)
-            if look.is_running(failover):
+            if presentation.is_running(failover):
                 self._running(failover, instance["instance"])
             _refusals(instance["refusals"])
             _anomalies(anomalies)
             with ui.grid().classes("w-full grid-cols-1 md:grid-cols-2 gap-2"):
                 for site in instance["sites"]:
-                    _site(site, fenced=look.is_fenced(instance["failover"], site["datacenter"]))
-            if failover is not None and not look.is_running(failover):
-                with self._folded(failover["id"], look.move(failover, instance["instance"])):
-                    _told(failover)
+                    _site(site, fenced=presentation.is_fenced(instance["failover"], site["datacenter"]))
+            if failover is not None and not presentation.is_running(failover):
+                with self._folded(failover["id"], presentation.move(failover, instance["instance"])):
+                    _steps(failover)
                     _journal(failover)
 
     def _running(self, failover: dict[str, Any], instance: str) -> None:
         with _card("running"):
-            ui.label(look.move(failover, instance)).classes("text-lg font-medium").props("role=heading aria-level=3")
-            _told(failover)
+            ui.label(presentation.move(failover, instance)).classes("text-lg font-medium").props(
+                "role=heading aria-level=3"
+            )
+            _steps(failover)
             with self._folded(f"{failover['id']} journal", "Journal"):
                 _journal(failover)
 
@@ -127,7 +129,7 @@ def _sign(icon: str, colour: str, size: str = "1rem") -> None:
     ui.icon(icon, size=size).classes(f"sign-{colour}")
 
 
-def _headline(told: look.Headline) -> None:
+def _headline(told: presentation.Headline) -> None:
     loud = told.colour == "negative"
     with _card("bg-negative text-white" if loud else ""), ui.row().classes("items-center gap-3 no-wrap"):
         _sign(told.icon, "loud" if loud else told.colour, "md")
@@ -168,13 +170,13 @@ def _anomalies(anomalies: list[dict[str, Any]]) -> None:
     if anomalies:
         with ui.element("div").classes("rows"):
             for anomaly in anomalies:
-                _badge(anomaly["severity"], look.SEVERITY.get(anomaly["severity"], "grey-7"))
+                _badge(anomaly["severity"], presentation.SEVERITY.get(anomaly["severity"], "grey-7"))
                 ui.label(anomaly["site"]["datacenter"]).classes("font-medium")
-                ui.label(f"since {look.clock(anomaly['opened_at'])}: {anomaly['explanation']}")
+                ui.label(f"since {presentation.clock(anomaly['opened_at'])}: {anomaly['explanation']}")
 
 
 def _site(site: dict[str, Any], *, fenced: bool) -> None:
-    icon, colour = look.HEALTH.get(site["health"], look.HEALTH["unknown"])
+    icon, colour = presentation.HEALTH.get(site["health"], presentation.HEALTH["unknown"])
     with _card():
         with ui.row().classes("w-full items-center gap-2"):
             _sign(icon, colour, "sm")
@@ -186,19 +188,19 @@ def _site(site: dict[str, Any], *, fenced: bool) -> None:
                 _badge("fenced: refuses writes", "grey-7")
             ui.label(site["role"] if site["role"] not in ("unspecified", "unknown") else "").classes("text-sm muted")
             ui.space()
-            ui.label(f"since {look.clock(site['since'])}").classes("text-sm muted")
+            ui.label(f"since {presentation.clock(site['since'])}").classes("text-sm muted")
         with ui.element("div").classes("rows text-sm"):
             for vote in site["votes"]:
-                icon, colour = look.VERDICT.get(vote["counted"], look.VERDICT["cannot_tell"])
+                icon, colour = presentation.VERDICT.get(vote["counted"], presentation.VERDICT["cannot_tell"])
                 _sign(icon, colour)
                 ui.label(vote["vantage"])
-                ui.label(look.vote(vote)).classes("muted")
+                ui.label(presentation.vote(vote)).classes("muted")
 
 
-def _told(failover: dict[str, Any]) -> None:
+def _steps(failover: dict[str, Any]) -> None:
     ui.label(failover["reason"])
     with ui.element("div").classes("steps").props("role=list"):
-        for step in look.steps(failover):
+        for step in presentation.steps(failover):
             with ui.row().classes("items-start gap-1 no-wrap").props("role=listitem"):
                 if step.awaited:
                     ui.spinner(size="1.1rem")
@@ -212,7 +214,9 @@ def _told(failover: dict[str, Any]) -> None:
 def _journal(failover: dict[str, Any]) -> None:
     ui.label(failover["id"]).classes("mono text-sm muted")
     for event in failover["events"][-_EVENTS_SHOWN:]:
-        line = f"{look.clock(event['at'])} {event['kind']} {event['stage']}: {event['reason']}".replace("_", " ")
+        line = f"{presentation.clock(event['at'])} {event['kind']} {event['stage']}: {event['reason']}".replace(
+            "_", " "
+        )
         ui.label(line).classes("text-sm mono")
 
 
@@ -224,7 +228,7 @@ def _alerts(alerts: list[dict[str, Any]]) -> None:
         with ui.element("div").classes("rows"):
             for alert in alerts:
                 resolved = alert["state"] == "resolved"
-                colour = "positive" if resolved else look.SEVERITY.get(alert["severity"], "grey-7")
+                colour = "positive" if resolved else presentation.SEVERITY.get(alert["severity"], "grey-7")
                 _badge("resolved" if resolved else alert["severity"], colour)
-                ui.label(look.clock(alert["at"])).classes("mono text-sm muted")
+                ui.label(presentation.clock(alert["at"])).classes("mono text-sm muted")
                 ui.label(alert["title"])

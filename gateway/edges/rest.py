@@ -1,4 +1,4 @@
-"""The REST routes: requests -> the services behind -> JSON. Keys are the door's business."""
+"""The REST routes: requests -> the services behind -> JSON. Keys are `authentication`'s business."""
 
 import asyncio
 from datetime import timedelta

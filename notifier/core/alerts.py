@@ -76,18 +76,18 @@ def _decided(event: FailoverEvent, plan: Plan) -> Alert:
 
 def _ended(event: FailoverEvent, opened: Alert) -> Alert:
     if opened.kind is AlertKind.BLOCKED:
-        return _told(opened, event, AlertState.RESOLVED, Severity.INFO, f"{event.instance}: {event.reason}", "")
+        return _changed(opened, event, AlertState.RESOLVED, Severity.INFO, f"{event.instance}: {event.reason}", "")
     route = f"from {event.plan.source} to {event.plan.target}" if event.plan is not None else ""
     if event.stage is Stage.DONE:
         spans = ", ".join(f"{phase.name} {phase.seconds:.1f} s" for phase in event.phases)
         title = f"{event.instance} was moved {route}"
-        return _told(
+        return _changed(
             opened, event, AlertState.RESOLVED, opened.severity, title, f"{event.reason}. Since first seen: {spans}."
         )
     if event.stage is Stage.ABORTED:
         title = f"{event.instance} was not moved {route}"
-        return _told(opened, event, AlertState.RESOLVED, opened.severity, title, event.reason)
-    return _told(
+        return _changed(opened, event, AlertState.RESOLVED, opened.severity, title, event.reason)
+    return _changed(
         opened, event, AlertState.FIRING, Severity.CRITICAL, f"{event.instance}: the move {route} failed", event.reason
     )
 
@@ -120,7 +120,9 @@ def _alert(
     )
 
 
-def _told(opened: Alert, event: FailoverEvent, state: AlertState, severity: Severity, title: str, detail: str) -> Alert:
+def _changed(
+    opened: Alert, event: FailoverEvent, state: AlertState, severity: Severity, title: str, detail: str
+) -> Alert:
     return replace(
         opened,
         state=state,

@@ -114,11 +114,11 @@ def replay(groups: Groups, event: AlertEvent, wait: timedelta) -> Groups:
     if event.kind is AlertEventKind.CHANGED and event.alert is not None:
         return change(groups, event.alert, event.at, wait)
     if event.kind is AlertEventKind.NOTIFY and event.notification is not None:
-        return _told(groups, event.notification, event.at)
+        return _after_notification(groups, event.notification, event.at)
     return groups
 
 
-def _told(groups: Groups, notification: Notification, at: datetime) -> Groups:
+def _after_notification(groups: Groups, notification: Notification, at: datetime) -> Groups:
     group = groups.get(notification.group)
     number = int(notification.id.rpartition("@")[0].rpartition("#")[2])
     if group is None or number <= group.told:

@@ -31,7 +31,7 @@ _READY_SECONDS = 60.0
 _KAFKA_SECONDS = 3.0
 
 if TYPE_CHECKING:
-    from simulator.story import Status, Telling
+    from simulator.story import Status, StoryLog
     from simulator.world import World
 
 
@@ -86,30 +86,30 @@ async def _demo(options: Options) -> None:
 
 
 async def _play(options: Options, directory: Path) -> None:
-    from simulator.story import STORIES, Telling, all_ready
+    from simulator.story import STORIES, StoryLog, all_ready
 
     await _check_room(options)
     say = (lambda line: err.print(line, markup=False, soft_wrap=True)) if options.headless else (lambda _line: None)
-    telling = Telling(say)
+    story_log = StoryLog(say)
     async with (
-        _running(options, directory, telling) as (world, supervisor, fleet),
+        _running(options, directory, story_log) as (world, supervisor, fleet),
         _status_of(fleet, world) as status,
     ):
-        screen = Screen(world, telling, fleet.api.port)
+        screen = Screen(world, story_log, fleet.api.port)
         async with _shown(screen, status, live=not options.headless):
             await _services_ready(fleet, supervisor)
-            await all_ready(world, status, telling)
-            await STORIES[options.story](world, status, telling)
+            await all_ready(world, status, story_log)
+            await STORIES[options.story](world, status, story_log)
             if not options.headless:
                 await screen.linger(options.duration)
             elif options.duration:
                 await asyncio.sleep(options.duration)
-    _report(telling, supervisor)
+    _report(story_log, supervisor)
 
 
 @asynccontextmanager
 async def _running(
-    options: Options, directory: Path, telling: "Telling"
+    options: Options, directory: Path, story_log: "StoryLog"
 ) -> AsyncIterator[tuple["World", Supervisor, Fleet]]:
     from simulator.world import Terms, World
 
@@ -117,17 +117,17 @@ async def _running(
     # Kafka keeps what earlier demos wrote: an instance of its own keeps them apart.
     name = f"orders-{int(time.time()) % 100000}" if options.kafka else "orders"
     world = World(directory, Terms(instance=name, log=log, gateway_port=options.port))
-    telling.tell("starting two datacentres of real Redis servers, a witness, DNS and the services")
+    story_log.tell("starting two datacentres of real Redis servers, a witness, DNS and the services")
     try:
         await world.start()
         own = world.write_configuration("controller")
         fleet = load(own)
-        supervisor = Supervisor(_children(world, own, directory), telling.tell)
+        supervisor = Supervisor(_children(world, own, directory), story_log.tell)
         try:
             await supervisor.start()
             await _page_answers(fleet, supervisor)
-            telling.tell(f"the page: http://127.0.0.1:{fleet.api.port}/login?key={world.api_key}")
-            telling.tell(f"to look around: . .venv/bin/activate; export {ENVIRONMENT}={own}; redis-agent status")
+            story_log.tell(f"the page: http://127.0.0.1:{fleet.api.port}/login?key={world.api_key}")
+            story_log.tell(f"to look around: . .venv/bin/activate; export {ENVIRONMENT}={own}; redis-agent status")
             yield world, supervisor, fleet
         finally:
             await supervisor.stop()
@@ -225,16 +225,16 @@ async def _shown(screen: Screen, status: "Status", *, live: bool) -> AsyncIterat
             await asyncio.gather(drawing, return_exceptions=True)
 
 
-def _report(telling: "Telling", supervisor: Supervisor) -> None:
+def _report(story_log: "StoryLog", supervisor: Supervisor) -> None:
     from simulator.story import Check
 
     died = [name for name, count in supervisor.restarts.items() if count]
-    telling.checks.append(Check("no service died", not died, ", ".join(died) or "none did"))
-    for name, seconds in telling.phases:
+    story_log.checks.append(Check("no service died", not died, ", ".join(died) or "none did"))
+    for name, seconds in story_log.phases:
         out.print(f"{name:14} {seconds:6.2f} s after the fault")
-    for check in telling.checks:
+    for check in story_log.checks:
         sign = "[green]ok[/]  " if check.held else "[red]FAIL[/]"
         out.print(f"{sign} {check.what}: ", end="", soft_wrap=True)
         out.print(check.seen, markup=False, soft_wrap=True)
-    if not telling.held:
+    if not story_log.held:
         raise Permanent("the story did not end as it should; see the lines above")

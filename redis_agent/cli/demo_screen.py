@@ -14,7 +14,7 @@ from redis_agent.cli.tables import status_view
 from redis_agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from simulator.story import Status, Telling
+    from simulator.story import Status, StoryLog
     from simulator.world import World
 
 _REFRESH_SECONDS = 0.25
@@ -25,9 +25,9 @@ _LINES_AT_THE_END = 5
 class Screen:
     """Draws what is known, a few times a second."""
 
-    def __init__(self, world: "World", telling: "Telling", port: int) -> None:
+    def __init__(self, world: "World", story_log: "StoryLog", port: int) -> None:
         self._world = world
-        self._telling = telling
+        self._telling = story_log
         self._port = port
         self._status: dict[str, Any] | None = None
         self._ended: str | None = None
@@ -69,7 +69,7 @@ class Screen:
         return Group(*parts, self._client(), self._lines(), Panel(sites, title="sites and votes"))
 
     def _client(self) -> Panel:
-        felt = self._world.client.felt
+        felt = self._world.client.log
         now = time.monotonic()
         lately = [ack for ack in felt.acks[-200:] if now - ack.at < 1.0]
         where = {self._world.address(site): site for site in self._world.servers}

@@ -27,7 +27,7 @@ def status_view(instances: list[dict[str, Any]]) -> RenderableType:
                 Text(site["role"].replace("unspecified", "-") + (", fenced" if _is_fenced(shown, site) else "")),
                 Text("\n".join(_vote(vote) for vote in site["votes"]) or "none"),
             )
-    return Group(table, *(line for shown in instances for line in _standing(shown)))
+    return Group(table, *(line for shown in instances for line in _state(shown)))
 
 
 def _is_fenced(instance: dict[str, Any], site: dict[str, Any]) -> bool:
@@ -43,7 +43,7 @@ def _vote(vote: dict[str, Any]) -> str:
     return f"{vote['vantage']}: {_words(vote['verdict'])}, {_words(vote['reason'])}, {vote['age']:.1f} s{counted}"
 
 
-def _standing(instance: dict[str, Any]) -> Iterator[Text]:
+def _state(instance: dict[str, Any]) -> Iterator[Text]:
     name = instance["instance"]
     if instance["paused"]:
         yield _line(f"{name}: paused: {instance['pause_reason']}", "yellow")

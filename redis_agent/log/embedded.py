@@ -14,10 +14,10 @@ from typing import TypeVar
 from redis_agent.errors import LogUnavailable
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
 from redis_agent.log.balance import Slot
-from redis_agent.log.embedded_member import EmbeddedMember, Seat
+from redis_agent.log.embedded_member import EmbeddedMember, Membership
 from redis_agent.log.store import SWEEP_AT_MOST, Store, monotonic, wait
-from redis_agent.log.thread import Lane
 from redis_agent.topics import ALL, Topic
+from redis_agent.worker_thread import WorkerThread
 
 Opened = TypeVar("Opened", "EmbeddedWriter", EmbeddedMember, "EmbeddedCursor")
 R = TypeVar("R")
@@ -40,11 +40,11 @@ class EmbeddedLog(Log):
         self._open: list[EmbeddedWriter | EmbeddedMember | EmbeddedCursor] = []
 
     async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
-        lane = Lane("log-prepare")
+        thread = WorkerThread("log-prepare")
         try:
-            await lane.run(self._prepare, topics)
+            await thread.run(self._prepare, topics)
         finally:
-            lane.close()
+            thread.close()
 
     def _prepare(self, topics: Sequence[Topic]) -> None:
         store = Store(self._path, self._patience)
@@ -57,31 +57,31 @@ class EmbeddedLog(Log):
         def begin(store: Store) -> tuple[str, int] | None:
             return None if name is None else (name, store.open_writer(name))
 
-        lane = Lane(f"log-writer-{name or 'plain'}")
-        store, fence = await self._begun(lane, begin, every_commit_synced=name is not None)
-        return self._kept(EmbeddedWriter(store, lane, fence))
+        thread = WorkerThread(f"log-writer-{name or 'plain'}")
+        store, fence = await self._begun(thread, begin, every_commit_synced=name is not None)
+        return self._kept(EmbeddedWriter(store, thread, fence))
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
-        def begin(store: Store) -> Seat:
-            seat = Seat(store, group, topics, start, name, self._session)
-            seat.join()
-            return seat
+        def begin(store: Store) -> Membership:
+            membership = Membership(store, group, topics, start, name, self._session)
+            membership.join()
+            return membership
 
-        lane = Lane(f"log-member-{name}")
-        _, seat = await self._begun(lane, begin)
-        return self._kept(EmbeddedMember(seat, lane))
+        thread = WorkerThread(f"log-member-{name}")
+        _, membership = await self._begun(thread, begin)
+        return self._kept(EmbeddedMember(membership, thread))
 
     async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
         def begin(store: Store) -> tuple[dict[Slot, int], dict[Slot, int]]:
             slots = store.slots(topics)
             return {slot: store.first(slot, start) for slot in slots}, {slot: store.head(slot) for slot in slots}
 
-        lane = Lane("log-cursor")
-        store, (positions, ends) = await self._begun(lane, begin)
-        return self._kept(EmbeddedCursor(store, lane, positions, ends))
+        thread = WorkerThread("log-cursor")
+        store, (positions, ends) = await self._begun(thread, begin)
+        return self._kept(EmbeddedCursor(store, thread, positions, ends))
 
     async def _begun(
-        self, lane: Lane, begin: Callable[[Store], R], every_commit_synced: bool = False
+        self, thread: WorkerThread, begin: Callable[[Store], R], every_commit_synced: bool = False
     ) -> tuple[Store, R]:
         """A connection on its thread, and what `begin` made of it. Nothing stays open when it raises."""
 
@@ -94,9 +94,9 @@ class EmbeddedLog(Log):
                 raise
 
         try:
-            return await lane.run(open_)
+            return await thread.run(open_)
         except BaseException:
-            lane.close()
+            thread.close()
             raise
 
     def _kept(self, opened: Opened) -> Opened:
@@ -112,15 +112,15 @@ class EmbeddedLog(Log):
 class EmbeddedWriter(Writer):
     """Appends, and now and then sweeps what is past its time."""
 
-    def __init__(self, store: Store, lane: Lane, fence: tuple[str, int] | None) -> None:
+    def __init__(self, store: Store, thread: WorkerThread, fence: tuple[str, int] | None) -> None:
         self._store = store
-        self._lane = lane
+        self._thread = thread
         self._fence = fence
         self._sweep_due = monotonic() + _SWEEP_EVERY_SECONDS
         self.closed = False
 
     async def append(self, records: Sequence[Outgoing]) -> None:
-        await self._lane.run(self._append, records)
+        await self._thread.run(self._append, records)
 
     def _append(self, records: Sequence[Outgoing]) -> None:
         now = datetime.now(UTC)
@@ -137,16 +137,16 @@ class EmbeddedWriter(Writer):
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
-            await self._lane.run(self._store.close)
-            self._lane.close()
+            await self._thread.run(self._store.close)
+            self._thread.close()
 
 
 class EmbeddedCursor(Cursor):
     """Reads on from `positions`; caught up when it has passed `ends`, or found nothing more to read."""
 
-    def __init__(self, store: Store, lane: Lane, positions: dict[Slot, int], ends: dict[Slot, int]) -> None:
+    def __init__(self, store: Store, thread: WorkerThread, positions: dict[Slot, int], ends: dict[Slot, int]) -> None:
         self._store = store
-        self._lane = lane
+        self._thread = thread
         self._positions = positions
         self._before = positions
         self._ends = ends
@@ -154,7 +154,7 @@ class EmbeddedCursor(Cursor):
         self.closed = False
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        return await self._lane.run_or_undo(lambda: self._read(limit, timeout), self._unread)
+        return await self._thread.run_or_undo(lambda: self._read(limit, timeout), self._unread)
 
     def _read(self, limit: int, timeout: float) -> list[Delivered]:
         self._before = dict(self._positions)
@@ -174,5 +174,5 @@ class EmbeddedCursor(Cursor):
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
-            await self._lane.run(self._store.close)
-            self._lane.close()
+            await self._thread.run(self._store.close)
+            self._thread.close()

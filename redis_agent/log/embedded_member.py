@@ -13,13 +13,13 @@ from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Delivered, Member, Outgoing, Start
 from redis_agent.log.balance import Slot, hand_over, share
 from redis_agent.log.store import Store, check_writer, is_writer, monotonic, wait
-from redis_agent.log.thread import Lane
 from redis_agent.topics import Topic, TopicName
+from redis_agent.worker_thread import WorkerThread
 
 _View = tuple[dict[str, frozenset[str]], dict[Slot, str]]  # who is in the group and reads which topics; who holds what
 
 
-class Seat:
+class Membership:
     """Blocking. `session_seconds`: how long a member that says nothing keeps its partitions."""
 
     def __init__(
@@ -172,26 +172,26 @@ class Seat:
 
 
 class EmbeddedMember(Member):
-    """A `Seat` on its thread."""
+    """A `Membership` on its thread."""
 
-    def __init__(self, seat: Seat, lane: Lane) -> None:
-        self._seat = seat
-        self._lane = lane
+    def __init__(self, membership: Membership, thread: WorkerThread) -> None:
+        self._membership = membership
+        self._thread = thread
         self.closed = False
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        return await self._lane.run_or_undo(lambda: self._seat.read(limit, timeout), self._seat.unread)
+        return await self._thread.run_or_undo(lambda: self._membership.read(limit, timeout), self._membership.unread)
 
     async def commit(self, outputs: Sequence[Outgoing] = ()) -> None:
-        await self._lane.run(self._seat.commit, outputs)
+        await self._thread.run(self._membership.commit, outputs)
 
     async def rewind(self) -> None:
-        await self._lane.run(self._seat.rewind)
+        await self._thread.run(self._membership.rewind)
 
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
             try:
-                await self._lane.run(self._seat.leave)
+                await self._thread.run(self._membership.leave)
             finally:
-                self._lane.close()
+                self._thread.close()

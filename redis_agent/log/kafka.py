@@ -13,14 +13,13 @@ from confluent_kafka import Consumer
 
 from redis_agent.errors import LogUnavailable
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
-from redis_agent.log.balance import Slot
 from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt
-from redis_agent.log.kafka_member import KafkaMember, Seat
+from redis_agent.log.kafka_member import KafkaMember, Membership
 from redis_agent.log.kafka_reader import Reader
 from redis_agent.log.kafka_sender import Sender
 from redis_agent.log.order import in_time
-from redis_agent.log.thread import Lane
 from redis_agent.topics import ALL, Topic
+from redis_agent.worker_thread import WorkerThread
 
 Opened = TypeVar("Opened", "KafkaWriter", KafkaMember, "KafkaCursor")
 R = TypeVar("R")
@@ -32,30 +31,29 @@ class KafkaLog(Log):
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._partitions = Partitions(settings)
-        self._lane = Lane("kafka-admin")
+        self._thread = WorkerThread("kafka-admin")
         self._open: list[KafkaWriter | KafkaMember | KafkaCursor] = []
         self._opening: dict[str, Sender] = {}  # got no answer yet; whoever asks for the name again goes on with it
 
     async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
-        await self._lane.run(self._partitions.prepare, topics)
+        await self._thread.run(self._partitions.prepare, topics)
 
     async def writer(self, name: str | None = None) -> Writer:
-        lane = Lane(f"kafka-writer-{name or 'plain'}")
-        return self._kept(KafkaWriter(await _begun(lane, lambda: self._sender(name), Sender.close), lane))
+        thread = WorkerThread(f"kafka-writer-{name or 'plain'}")
+        return self._kept(KafkaWriter(await _begun(thread, lambda: self._sender(name), Sender.close), thread))
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
-        def begin() -> Seat:
-            slots = self._partitions.slots(topics)
-            seat = Seat(self._settings, group, name, self._sender(name))
+        def begin() -> Membership:
+            membership = Membership(self._settings, group, name, self._sender(name))
             try:
-                seat.join(topics, slots, start)
+                membership.join(topics, self._partitions, start)
             except BaseException:
-                seat.leave()
+                membership.leave()
                 raise
-            return seat
+            return membership
 
-        lane = Lane(f"kafka-member-{name}")
-        return self._kept(KafkaMember(await _begun(lane, begin, Seat.leave), lane))
+        thread = WorkerThread(f"kafka-member-{name}")
+        return self._kept(KafkaMember(await _begun(thread, begin, Membership.leave), thread))
 
     def _sender(self, name: str | None) -> Sender:
         sender = self._opening.pop(name or "", None) or Sender(self._settings, self._partitions, name)
@@ -67,16 +65,16 @@ class KafkaLog(Log):
         return sender
 
     async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
-        lane = Lane("kafka-cursor")
-        reader = await _begun(lane, lambda: self._placed(topics, start), Reader.close)
-        return self._kept(KafkaCursor(reader, lane))
+        thread = WorkerThread("kafka-cursor")
+        reader = await _begun(thread, lambda: self._placed(topics, start), Reader.close)
+        return self._kept(KafkaCursor(reader, thread))
 
     def _placed(self, topics: Sequence[Topic], start: Start | datetime) -> Reader:
-        slots: list[Slot] = self._partitions.slots(topics)
+        ends = self._partitions.ends(self._partitions.slots(topics))
         properties = self._settings.consumer(f"redis-agent.cursor-{uuid.uuid4()}") | {"enable.partition.eof": True}
         reader = Reader(attempt("opening", Consumer, properties), topics[0].name, self._settings.patience_seconds)
         try:
-            reader.place(slots, start)
+            reader.place(ends, start)
         except BaseException:
             reader.close()
             raise
@@ -90,11 +88,11 @@ class KafkaLog(Log):
     async def close(self) -> None:
         while self._open:
             await self._open.pop().close()
-        self._lane.close()
+        self._thread.close()
 
 
-async def _begun(lane: Lane, begin: Callable[[], R], close: Callable[[R], None]) -> R:
-    """What `begin` opens on the lane. Nothing stays open when it raises or the caller is cancelled.
+async def _begun(thread: WorkerThread, begin: Callable[[], R], close: Callable[[R], None]) -> R:
+    """What `begin` opens on the thread. Nothing stays open when it raises or the caller is cancelled.
 
     A consumer that is forgotten unclosed would block the interpreter when it is collected.
     """
@@ -109,42 +107,42 @@ async def _begun(lane: Lane, begin: Callable[[], R], close: Callable[[R], None])
             close(each)
 
     try:
-        return await lane.run_or_undo(open_, undo)
+        return await thread.run_or_undo(open_, undo)
     except BaseException:
-        lane.close()
+        thread.close()
         raise
 
 
 class KafkaWriter(Writer):
     """A `Sender` on its thread."""
 
-    def __init__(self, sender: Sender, lane: Lane) -> None:
+    def __init__(self, sender: Sender, thread: WorkerThread) -> None:
         self._sender = sender
-        self._lane = lane
+        self._thread = thread
         self.closed = False
 
     async def append(self, records: Sequence[Outgoing]) -> None:
-        await self._lane.run(self._sender.append, records)
+        await self._thread.run(self._sender.append, records)
 
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
-            await self._lane.run(self._sender.close)
-            self._lane.close()
+            await self._thread.run(self._sender.close)
+            self._thread.close()
 
 
 class KafkaCursor(Cursor):
     """A `Reader` on its thread."""
 
-    def __init__(self, reader: Reader, lane: Lane) -> None:
+    def __init__(self, reader: Reader, thread: WorkerThread) -> None:
         self._reader = reader
-        self._lane = lane
+        self._thread = thread
         self._last: list[Delivered] = []
         self._ahead: list[Delivered] = []  # undone reads, to be given again
         self.closed = False
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        return await self._lane.run_or_undo(lambda: self._read(limit, timeout), self._unread)
+        return await self._thread.run_or_undo(lambda: self._read(limit, timeout), self._unread)
 
     def _read(self, limit: int, timeout: float) -> list[Delivered]:
         self._last = []
@@ -163,5 +161,5 @@ class KafkaCursor(Cursor):
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
-            await self._lane.run(self._reader.close)
-            self._lane.close()
+            await self._thread.run(self._reader.close)
+            self._thread.close()

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from redis_agent.errors import AgentError, ConfigurationError, Fenced, LogUnavailable, Rebalanced, RecordTooLarge
@@ -144,7 +145,7 @@ def attempt(doing: str, call: Callable[..., R], *args: Any) -> R:
         raise translate(fault.args[0], doing) from fault
 
 
-def insist(doing: str, patience_seconds: float, call: Callable[..., R], *args: Any) -> R:
+def attempt_patiently(doing: str, patience_seconds: float, call: Callable[..., R], *args: Any) -> R:
     """As `attempt`, again and again for as long as the patience lasts: leaders move, and brokers come back."""
     deadline = time.monotonic() + patience_seconds
     while True:
@@ -214,6 +215,28 @@ class Partitions:
     def slots(self, topics: Sequence[Topic]) -> list[Slot]:
         """Every partition of the topics."""
         return [(topic.name, p) for topic in topics for p in range(self.count(topic))]
+
+    def ends(self, slots: Sequence[Slot]) -> dict[Slot, tuple[int, int]]:
+        """Of each partition its first offset and the one that the next record will have. Raises LogUnavailable.
+
+        What stands before the end may be part of a transaction that isn't decided yet.
+        """
+        firsts = self._offsets(slots, OffsetSpec.earliest())
+        lasts = self._offsets(slots, OffsetSpec.latest())
+        return {slot: (firsts[slot], lasts[slot]) for slot in slots}
+
+    def _offsets(self, slots: Sequence[Slot], which: OffsetSpec) -> dict[Slot, int]:
+        patience = self._settings.patience_seconds
+
+        def ask() -> dict[Slot, int]:
+            asked = self._client().list_offsets(
+                {TopicPartition(*slot): which for slot in slots},
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=patience,
+            )
+            return {(each.topic, each.partition): future.result(patience + 1).offset for each, future in asked.items()}
+
+        return attempt_patiently("asking for ends", patience, ask) if slots else {}
 
     def _client(self) -> AdminClient:
         if self._admin is None:

@@ -1,24 +1,24 @@
 """A member's place in a Kafka group: a consumer, a transactional producer, and what was read since the last commit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from redis_agent.errors import AgentError, Rebalanced
 from redis_agent.log import Delivered, Member, Outgoing, Start
 from redis_agent.log.balance import Slot
-from redis_agent.log.kafka_client import KafkaSettings, attempt, insist, measure, translate
+from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt, attempt_patiently, measure, translate
 from redis_agent.log.kafka_reader import Reader
 from redis_agent.log.kafka_sender import Sender
 from redis_agent.log.order import in_time
-from redis_agent.log.thread import Lane
 from redis_agent.topics import Topic
+from redis_agent.worker_thread import WorkerThread
 
 _MOVING_SECONDS = 0.2
 _GROUP_IN_USE = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.STALE_MEMBER_EPOCH})
 
 
-class Seat:
+class Membership:
     """Blocking. What was read stays here until it is committed, so that a rewind asks nobody."""
 
     def __init__(self, settings: KafkaSettings, group: str, name: str, sender: Sender) -> None:
@@ -34,25 +34,25 @@ class Seat:
         self._sender = sender
         self._consumer = attempt("opening a consumer", Consumer, settings.member(group))
 
-    def join(self, topics: Sequence[Topic], slots: Sequence[Slot], start: Start) -> None:
+    def join(self, topics: Sequence[Topic], partitions: Partitions, start: Start) -> None:
         """Fix where the group starts and join it; a share of the partitions comes while reading."""
         self._reader = Reader(self._consumer, topics[0].name, self._settings.patience_seconds)
         if start is Start.NOW:
-            self._start_now(slots)
+            self._start_now(partitions.ends(partitions.slots(topics)))
         self._consumer.subscribe([topic.name for topic in topics], on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
-    def _start_now(self, slots: Sequence[Slot]) -> None:
+    def _start_now(self, ends: Mapping[Slot, tuple[int, int]]) -> None:
         """Give every partition without a position the present end, for all members that will ever join.
 
         Done before joining, as a consumer outside the group: the coordinator takes that only while the group is empty.
         When it isn't, its first member has done the same before it joined. So no position of a live group is touched.
         """
         patience = self._settings.patience_seconds
-        asked = [TopicPartition(*slot) for slot in slots]
-        known = insist("joining", patience, self._consumer.committed, asked, patience)
+        asked = [TopicPartition(*slot) for slot in ends]
+        known = attempt_patiently("joining", patience, self._consumer.committed, asked, patience)
         fresh = [each for each in known if each.offset < 0]
         for each in fresh:
-            _, each.offset = self._reader.ends(each)
+            _, each.offset = ends[(each.topic, each.partition)]
         if not fresh:
             return
         try:
@@ -154,26 +154,26 @@ def _slot(record: Delivered) -> Slot:
 
 
 class KafkaMember(Member):
-    """A `Seat` on its thread."""
+    """A `Membership` on its thread."""
 
-    def __init__(self, seat: Seat, lane: Lane) -> None:
-        self._seat = seat
-        self._lane = lane
+    def __init__(self, membership: Membership, thread: WorkerThread) -> None:
+        self._membership = membership
+        self._thread = thread
         self.closed = False
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        return await self._lane.run_or_undo(lambda: self._seat.read(limit, timeout), self._seat.unread)
+        return await self._thread.run_or_undo(lambda: self._membership.read(limit, timeout), self._membership.unread)
 
     async def commit(self, outputs: Sequence[Outgoing] = ()) -> None:
-        await self._lane.run(self._seat.commit, outputs)
+        await self._thread.run(self._membership.commit, outputs)
 
     async def rewind(self) -> None:
-        await self._lane.run(self._seat.rewind)
+        await self._thread.run(self._membership.rewind)
 
     async def close(self) -> None:
         if not self.closed:
             self.closed = True
             try:
-                await self._lane.run(self._seat.leave)
+                await self._thread.run(self._membership.leave)
             finally:
-                self._lane.close()
+                self._thread.close()

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from redis_agent.log import Delivered, Start
 from redis_agent.log.balance import Slot
-from redis_agent.log.kafka_client import attempt, delivered, insist, place, translate
+from redis_agent.log.kafka_client import attempt, attempt_patiently, delivered, place, translate
 
 logger = logging.getLogger(__name__)
 _SLICE_SECONDS = 0.5
@@ -77,7 +77,10 @@ class Reader:
         if error is None:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
-            self.behind.pop(place(message)[0], None)
+            slot, offset = place(message)
+            # What stands before the end may still be undecided: a reader of committed records is told of an earlier one.
+            if offset >= self.behind.get(slot, 0):
+                self.behind.pop(slot, None)
         elif error.fatal():
             raise translate(error, "reading")
         else:
@@ -88,21 +91,14 @@ class Reader:
         """Leave the group, if it is in one, and end."""
         self.consumer.close()
 
-    def ends(self, partition: TopicPartition) -> tuple[int, int]:
-        """Its first offset and the one that the next record will have. Raises LogUnavailable."""
-        asked = self.consumer.get_watermark_offsets
-        low, high = insist("asking for ends", self._patience, asked, partition, self._patience)
-        return low, high
-
-    def place(self, slots: Iterable[Slot], start: Start | datetime) -> None:
-        """Begin reading these partitions from `start` on. Raises LogUnavailable."""
-        partitions = [TopicPartition(topic, partition) for topic, partition in slots]
-        ends = {(each.topic, each.partition): self.ends(each) for each in partitions}
+    def place(self, ends: Mapping[Slot, tuple[int, int]], start: Start | datetime) -> None:
+        """Begin reading these partitions, whose ends are as given, from `start` on. Raises LogUnavailable."""
+        partitions = [TopicPartition(topic, partition) for topic, partition in ends]
         if isinstance(start, datetime):
             for partition in partitions:
                 partition.offset = int(start.timestamp() * 1000)
             asked = self.consumer.offsets_for_times
-            partitions = insist("placing", self._patience, asked, partitions, self._patience)
+            partitions = attempt_patiently("placing", self._patience, asked, partitions, self._patience)
         for partition in partitions:
             slot = (partition.topic, partition.partition)
             low, high = ends[slot]

@@ -138,7 +138,7 @@ def test_a_change_is_written_at_once_and_does_not_wait_for_the_tick(
     async def run() -> None:
         async with serving() as server, reading(tmp_path) as log:
             (port,) = free_ports(1)
-            # Ticks are 5 s apart here, and so are turns: news that waited for a tick would come seconds late.
+            # Ticks are 5 s apart here, and so are the polls: news that waited for a tick would come seconds late.
             collector = collecting({"east": server.port}, port, interval_seconds=5.0, heartbeat_seconds=5.0)
             await collector.start()
             await log.first(lambda o: o.verdict is Verdict.UP)

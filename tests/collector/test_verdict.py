@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.core.verdict import Answer, Failing, Failure, Finding, judge
+from collector.core.verdict import Answer, Failing, Failure, ProbeResult, judge
 from redis_agent.model import Reason, Verdict
 
 NO_STALL = timedelta()
@@ -14,7 +14,7 @@ TOLERATED = timedelta(milliseconds=250)
 ROUND_TRIP = timedelta(milliseconds=1.5)
 
 
-def judged(outcome: Answer | Failure, stall: timedelta = NO_STALL) -> Finding:
+def judged(outcome: Answer | Failure, stall: timedelta = NO_STALL) -> ProbeResult:
     return judge(outcome, stall, TOLERATED)
 
 
@@ -35,7 +35,7 @@ def error(text: str) -> Answer:
     ],
 )
 def test_each_failure_has_its_verdict_and_reason(failing: Failing, verdict: Verdict, reason: Reason) -> None:
-    assert judged(Failure(failing, "what happened")) == Finding(verdict, reason, "what happened")
+    assert judged(Failure(failing, "what happened")) == ProbeResult(verdict, reason, "what happened")
 
 
 def test_every_failure_is_judged() -> None:
@@ -69,12 +69,12 @@ def test_every_failure_is_judged() -> None:
     ],
 )
 def test_each_error_reply_has_its_verdict_and_reason(text: str, verdict: Verdict, reason: Reason) -> None:
-    assert judged(error(text)) == Finding(verdict, reason, text)
+    assert judged(error(text)) == ProbeResult(verdict, reason, text)
 
 
 def test_an_answer_is_up_and_the_evidence_says_how_fast() -> None:
     answer = Answer("PONG", is_error=False, round_trip=ROUND_TRIP, info=b"")
-    assert judged(answer) == Finding(Verdict.UP, Reason.ANSWERED, "PONG in 1.5 ms")
+    assert judged(answer) == ProbeResult(Verdict.UP, Reason.ANSWERED, "PONG in 1.5 ms")
 
 
 def test_an_answer_without_info_is_up_and_the_evidence_says_why() -> None:

@@ -79,6 +79,29 @@ def test_a_cursor_has_not_caught_up_before_it_gave_the_last_record(bench: Bench)
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
+def test_a_cursor_has_not_caught_up_before_what_was_begun_before_it_is_decided(kafka_only: Bench, end: str) -> None:
+    async def go() -> None:
+        [topic] = await kafka_only.topics(partitions=1)
+        log = kafka_only.open()
+        producer = Producer(KafkaSettings(kafka_only.address.split(":", 1)[1]).producer("undecided " + topic.name))
+        producer.init_transactions(10)
+        producer.begin_transaction()
+        producer.produce(topic.name, b"undecided", b"key")
+        producer.flush(10)
+        cursor = await log.cursor([topic], Start.BEGINNING)
+        assert await cursor.read(10, 0.5) == []
+        assert not cursor.caught_up
+        getattr(producer, end)(10)
+        found = []
+        while not cursor.caught_up:
+            found += await cursor.read(10, 5.0)
+        assert [record.value for record in found] == ([b"undecided"] if end == "commit_transaction" else [])
+        await log.close()
+
+    asyncio.run(go())
+
+
 def test_a_cancelled_read_of_a_cursor_has_read_nothing(bench: Bench) -> None:
     async def go() -> None:
         [topic] = await bench.topics(partitions=1)

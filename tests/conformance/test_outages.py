@@ -15,7 +15,7 @@ from redis_agent.log import Log, Outgoing, Start
 from redis_agent.log.kafka import KafkaLog
 from redis_agent.log.kafka_client import KafkaSettings
 from redis_agent.log.kafka_sender import aside
-from redis_agent.testing import Bench, Starter, contents, insist, not_once, read_until, relay, relay_all
+from redis_agent.testing import Bench, Starter, contents, not_once, read_until, relay, relay_all, until_available
 from redis_agent.topics import Topic
 from simulator.kafka_broker import KafkaCluster
 
@@ -61,8 +61,8 @@ def test_each_call_says_within_the_patience_that_the_log_is_away_and_works_when_
         if records := await read_until(member, 1, 12.0):
             assert [record.value for record in records] == [b"in"]
             await member.commit([Outgoing(sink, "key", b"member")])
-        await insist(lambda: named.append([Outgoing(sink, "key", b"named again")]))
-        await insist(lambda: plain.append([Outgoing(sink, "key", b"plain again")]))
+        await until_available(lambda: named.append([Outgoing(sink, "key", b"named again")]))
+        await until_available(lambda: plain.append([Outgoing(sink, "key", b"plain again")]))
         held = Counter(record.value for record in await contents(log, sink))
         assert held[b"member"] == held[b"named again"] == held[b"plain again"] == 1
         assert held[b"plain"] <= 1  # it was not acknowledged
@@ -84,7 +84,7 @@ def test_a_member_that_waits_says_that_the_log_is_away_and_reads_on_when_it_is_b
         with bench.cut(), pytest.raises(LogUnavailable):
             for _ in range(20):
                 assert await member.read(10, 0.5) == []
-        await insist(lambda: writer.append([Outgoing(source, "key", b"1")]))
+        await until_available(lambda: writer.append([Outgoing(source, "key", b"1")]))
         deadline = time.monotonic() + 30
         found: list[bytes] = []
         while not found and time.monotonic() < deadline:
@@ -118,7 +118,7 @@ async def busy(log: Log, source: Topic, sink: Topic) -> AsyncIterator[list[int]]
     told: list[int] = []
 
     async def write(name: str | None) -> None:
-        writer = await insist(lambda: log.writer(name))
+        writer = await until_available(lambda: log.writer(name))
         number = 0
         while True:
             number += 1
@@ -127,7 +127,7 @@ async def busy(log: Log, source: Topic, sink: Topic) -> AsyncIterator[list[int]]
                 told.append(number)
             await asyncio.sleep(0.02)
 
-    member = await insist(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
+    member = await until_available(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
     writing = asyncio.create_task(write("writer " + source.name))
     copying = asyncio.create_task(relay(member, sink, lambda _: False))
     yield told
@@ -196,7 +196,7 @@ def test_a_named_writer_works_again_after_a_transaction_that_never_reached_the_b
         kafka.stop_node(1)
         await away(kafka_only, writer.append([Outgoing(topic, "key", b"lost")]))
         await asyncio.to_thread(kafka.start)
-        await insist(lambda: writer.append([Outgoing(topic, "key", b"after")]))
+        await until_available(lambda: writer.append([Outgoing(topic, "key", b"after")]))
         assert [record.value for record in await contents(log, topic)] == [b"before", b"after"]
         await log.close()
 

@@ -14,7 +14,7 @@ from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Outgoing, Start
 from redis_agent.log.kafka import KafkaLog
 from redis_agent.log.kafka_client import KafkaSettings
-from redis_agent.testing import Bench, contents, copies, insist, not_once, read_until, relay
+from redis_agent.testing import Bench, contents, copies, not_once, read_until, relay, until_available
 from simulator.kafka_broker import KafkaCluster
 
 pytestmark = pytest.mark.long
@@ -63,15 +63,15 @@ def test_a_commit_that_got_no_answer_at_a_step_counts_once(
     async def go() -> None:
         source, sink = await kafka_only.topics(2, partitions=1)
         log = impatient(kafka_only)
-        writer = await insist(lambda: log.writer())
-        await insist(lambda: writer.append([Outgoing(source, "key", b"%d" % n) for n in range(5)]))
-        member = await insist(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
+        writer = await until_available(lambda: log.writer())
+        await until_available(lambda: writer.append([Outgoing(source, "key", b"%d" % n) for n in range(5)]))
+        member = await until_available(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
         first = await read_until(member, 2)
         await member.commit(copies(first, sink))
         second = await read_until(member, 2)
         arm(step)
         await unanswered(member.commit(copies(second, sink)), kafka, frozen_seconds)
-        [record] = await insist(lambda: read_until(member, 1))
+        [record] = await until_available(lambda: read_until(member, 1))
         done = step == "commit_transaction"  # the broker heard it, and only its answer was late
         assert record.offset == (second[-1].offset + 1 if done else second[0].offset)
         await member.rewind()
@@ -87,14 +87,14 @@ def test_a_commit_after_one_without_an_answer_must_read_first(kafka_only: Bench,
     async def go() -> None:
         source, sink = await kafka_only.topics(2, partitions=1)
         log = impatient(kafka_only)
-        writer = await insist(lambda: log.writer())
-        await insist(lambda: writer.append([Outgoing(source, "key", b"0")]))
-        member = await insist(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
+        writer = await until_available(lambda: log.writer())
+        await until_available(lambda: writer.append([Outgoing(source, "key", b"0")]))
+        member = await until_available(lambda: log.member(source.name, [source], Start.BEGINNING, source.name))
         outputs = copies(await read_until(member, 1), sink)
         arm("commit_transaction")
         await unanswered(member.commit(outputs), kafka, 0.0)
         with pytest.raises(Rebalanced):
-            await insist(lambda: member.commit(outputs))
+            await until_available(lambda: member.commit(outputs))
         with suppress(LogUnavailable):
             assert await member.read(1, 0.5) == []
         assert await not_once(log, source, sink) == {}
@@ -110,11 +110,11 @@ def test_a_named_writer_goes_on_after_an_append_without_an_answer(
     async def go() -> None:
         [topic] = await kafka_only.topics()
         log = impatient(kafka_only)
-        writer = await insist(lambda: log.writer("writer " + topic.name))
-        await insist(lambda: writer.append([Outgoing(topic, "key", b"before")]))
+        writer = await until_available(lambda: log.writer("writer " + topic.name))
+        await until_available(lambda: writer.append([Outgoing(topic, "key", b"before")]))
         arm(step)
         await unanswered(writer.append([Outgoing(topic, "key", b"unanswered")] * 2), kafka, 3.5)
-        await insist(lambda: writer.append([Outgoing(topic, "key", b"after")]))
+        await until_available(lambda: writer.append([Outgoing(topic, "key", b"after")]))
         unanswered_ones = [b"unanswered"] * 2 if step == "commit_transaction" else []
         values = [record.value for record in await contents(log, topic)]
         assert values == [b"before", *unanswered_ones, b"after"]

@@ -13,17 +13,17 @@ from pathlib import Path
 import redis.asyncio
 from pydantic import SecretStr
 
+from controller.application.decisions import Decisions
+from controller.application.driver import Driver
+from controller.application.fleet_state import FleetState
+from controller.application.orders import Orders
+from controller.application.records import Records
+from controller.application.tasks import InstanceTasks
 from controller.core.failover import CONTROLLER, Failover
 from controller.core.journal import Journal
 from controller.core.policy import Go, Request, decide
 from controller.edges.access import Access
-from controller.edges.decisions import Decisions
-from controller.edges.driver import Driver
 from controller.edges.journal import JournalLog
-from controller.edges.orders import Orders
-from controller.edges.records import Records
-from controller.edges.standing import Standing
-from controller.edges.turns import Turns
 from controller.edges.zones import Zones
 from controller.settings import Instance, Settings
 from redis_agent import telemetry
@@ -65,7 +65,7 @@ class Play:
     dns: DnsServer
     route53: Route53Server
     instance: Instance
-    standing: Standing
+    state: FleetState
     decisions: Decisions
     driver: Driver
     orders: Orders
@@ -73,7 +73,7 @@ class Play:
 
     @property
     def journal(self) -> JournalLog:
-        return self.standing.journal
+        return self.state.journal
 
     def say(self, east: Verdict, west: Verdict = Verdict.UP) -> None:
         """Every vantage says so, now, and the votes are counted."""
@@ -81,11 +81,11 @@ class Play:
         for site, verdict in ((EAST_SITE, east), (WEST_SITE, west)):
             for vantage in ("dc-west", "witness"):
                 self._say(replace(vote(vantage, site, verdict), at=now))
-        self.standing.count(now)
+        self.state.count(now)
 
     def _say(self, observation: Observation) -> None:
         voter: tuple[SiteId, Vantage] = (observation.site, observation.vantage)
-        self.standing.ballots.latest[voter] = observation
+        self.state.ballots.latest[voter] = observation
 
     async def required_replicas(self, server: RedisServer) -> str:
         """What the server's fence option is."""
@@ -95,8 +95,8 @@ class Play:
 
     async def plan(self, kind: Kind = Kind.EMERGENCY, *, unasked: bool = True) -> Plan:
         """The plan to move to dc-west. Raises AssertionError where policy refuses it."""
-        await self.standing.records.refresh(self.instance)
-        view = self.standing.view(self.instance, datetime.now(UTC))
+        await self.state.records.refresh(self.instance)
+        view = self.state.view(self.instance, datetime.now(UTC))
         verdict = decide(view, Request(WEST, kind, unasked=unasked), self.instance.policy)
         assert isinstance(verdict, Go), verdict
         return verdict.plan
@@ -184,15 +184,15 @@ async def play(directory: Path, falters: Falters = lambda _: Fault.NONE) -> Asyn
         tracing = telemetry.build("controller", TelemetrySection())
         journal = JournalLog(tracing, Origins("controller").next)
         zones = Zones(settings.zones)
-        standing = Standing(settings, journal, Records(settings.instances, zones), tracing.registry)
-        decisions = Decisions(journal, standing)
-        driver = Driver(journal, standing, zones, settings.pause_dir, tracing.registry)
-        turns = Turns()
-        orders = Orders(standing, decisions, driver, turns)
+        state = FleetState(settings, journal, Records(settings.instances, zones), tracing.registry)
+        decisions = Decisions(journal, state)
+        driver = Driver(journal, state, zones, settings.pause_dir, tracing.registry)
+        tasks = InstanceTasks()
+        orders = Orders(state, decisions, driver, tasks)
         try:
             await journal.open(log)
-            async with turns:
-                yield Play(east, west, zone, dns, route53, instance, standing, decisions, driver, orders, log)
+            async with tasks:
+                yield Play(east, west, zone, dns, route53, instance, state, decisions, driver, orders, log)
         finally:
             await zones.close()
             await log.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.failover import CONTROLLER
-from controller.edges.orders import Order
+from controller.core.policy import Order
 from redis_agent import pause
 from redis_agent.errors import Fenced, LogUnavailable, Refused
 from redis_agent.model import EventKind, FailoverEvent, Fence, Kind, Stage, Verdict

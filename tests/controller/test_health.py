@@ -1,4 +1,4 @@
-"""A site's life by the votes: suspected at once, down only when confirmed without a gap."""
+"""A site's history by the votes: suspected at once, down only when confirmed without a gap."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,9 +29,9 @@ def at(number: float) -> datetime:
     return NOON + seconds(number)
 
 
-def lived(*life: tuple[float, Tally], confirm: timedelta = CONFIRM) -> SiteHealth:
+def lived(*history: tuple[float, Tally], confirm: timedelta = CONFIRM) -> SiteHealth:
     state = SiteHealth(Health.UNKNOWN, NOON)
-    for when, said in life:
+    for when, said in history:
         state = step(state, said, 2, confirm, at(when))
     return state
 

@@ -208,13 +208,13 @@ def test_before_it_is_open_nothing_can_be_written() -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST])
-def test_insisting_writes_an_event_until_the_log_says_so_and_it_counts_once(tmp_path: Path, fault: Fault) -> None:
+def test_append_at_last_writes_an_event_until_the_log_says_so_and_it_counts_once(tmp_path: Path, fault: Fault) -> None:
     faults = [fault, fault, Fault.NONE]
 
     async def check(log: Log) -> None:
         journal = await opened(FalteringLog(log, lambda _: faults.pop(0)))
         with journal.span("test", {}) as span:
-            await journal.insist([EVENTS[0]], span)
+            await journal.append_at_last([EVENTS[0]], span)
         assert not faults
         assert len(journal.journal.events[ID]) == 1
         assert (await opened(log)).journal == journal.journal

@@ -119,10 +119,10 @@ def test_a_name_that_leads_nowhere_is_worth_another_try() -> None:
 # --- when a move counts as told
 
 
-Told = Callable[[Zones, Route53Server, list[DnsServer], str], Awaitable[None]]
+AnomalyLog = Callable[[Zones, Route53Server, list[DnsServer], str], Awaitable[None]]
 
 
-def with_two_servers(check: Told, *, configured: bool = True) -> None:
+def with_two_servers(check: AnomalyLog, *, configured: bool = True) -> None:
     """The zone behind Route 53's API, two name servers of it, and a change that was accepted."""
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""An anomaly's life."""
+"""An anomaly's runtime."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,13 +11,13 @@ from redis_agent.model import AnomalyState, Datacenter, InstanceId, Severity, Si
 SITE = SiteId(InstanceId("orders"), Datacenter("dc-east"))
 START = datetime(2026, 11, 1, tzinfo=UTC)
 POLICY = Policy()
-Told = list[tuple[int, AnomalyState, Episode]]
+AnomalyLog = list[tuple[int, AnomalyState, Episode]]
 
 
-def played(scores: list[float], policy: Policy = POLICY, every: float = 1.0) -> tuple[State, Told]:
+def played(scores: list[float], policy: Policy = POLICY, every: float = 1.0) -> tuple[State, AnomalyLog]:
     """Ticks with threshold 1, one every `every` seconds, and what was told at which tick."""
     state: State = CALM
-    told: Told = []
+    told: AnomalyLog = []
     for number, score in enumerate(scores):
         tick = Tick(START + timedelta(seconds=number * every), score, 1.0)
         state, found = step(state, SITE, tick, policy)

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from redis_agent.log import Outgoing, Start
 from redis_agent.log.embedded import EmbeddedLog
+from redis_agent.testing_process import STOPPED_WITHIN_SECONDS
 from redis_agent.topics import DEADLETTER, METRICS
 from redis_agent.v1 import anomaly_pb2
 from redis_agent.v1 import detector_service_pb2 as pb
@@ -177,8 +178,8 @@ def test_a_client_storm_opens_an_anomaly_that_says_so_and_closes_when_it_is_over
                 await history(place, pb_grpc.MetricsServiceStub(channel))
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), 10) == 0, place.told()
-            assert time.monotonic() - began < 5
+            assert await asyncio.wait_for(process.wait(), 20) == 0, place.told()
+            assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
 
     asyncio.run(run())
 
@@ -213,7 +214,7 @@ async def history(place: Place, stub: "pb_grpc.MetricsServiceAsyncStub") -> None
     reply = await stub.QueryMetrics(pb.QueryMetricsRequest(instance="orders", metrics=names), timeout=10)
     assert [(s.datacenter, s.vantage, s.metric) for s in reply.series] == [("dc-east", "dc-east", n) for n in names]
     clients = reply.series[0]
-    assert max(clients.value) > STORM_CLIENTS
+    assert max(clients.value) > STORM_CLIENTS / 4  # it is over as soon as it was noticed
     assert len(clients.at) == len(clients.value) > CALM_SECONDS / INTERVAL / 2
     coarse = await stub.QueryMetrics(
         pb.QueryMetricsRequest(instance="orders", metrics=names, step_seconds=5), timeout=10
@@ -308,8 +309,8 @@ def test_a_detector_that_is_still_starting_ends_at_once_when_asked(tmp_path: Pat
             await asyncio.sleep(seconds)
             began = time.monotonic()
             process.terminate()
-            assert await asyncio.wait_for(process.wait(), 10) == 0, place.told()
-            assert time.monotonic() - began < 5
+            assert await asyncio.wait_for(process.wait(), 20) == 0, place.told()
+            assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
 
     asyncio.run(run())
 

@@ -13,8 +13,8 @@ from detector.core.ring import Floats32
 from detector.core.scoring import model_input, scores
 from detector.core.stream import Rules, Stream
 from detector.core.table import read
-from detector.edges import learning, store
-from detector.edges.learning import Lesson, Model
+from detector.edges import fine_tuning, store
+from detector.edges.fine_tuning import FineTuning, Model
 from detector.edges.model import BATCHES, Autoencoder, judge_of, measured
 from detector.edges.store import Card, Weights
 from detector.settings import BASE_MODEL
@@ -133,44 +133,44 @@ def test_weights_of_other_shapes_are_refused(trained: Model) -> None:
 
 def test_the_newest_valid_model_is_used_and_without_one_the_base_model(trained: Model, tmp_path: Path) -> None:
     refused: list[Malformed] = []
-    assert learning.newest(tmp_path / "none", BASE_MODEL, refused.append).card.origin == "base"
+    assert fine_tuning.newest(tmp_path / "none", BASE_MODEL, refused.append).card.origin == "base"
     for version in ("fleet-1", "fleet-2", "fleet-3"):
         card = replace(trained.card, version=version, origin="fleet")
         store.save(tmp_path / version, card, trained.net.weights)
     (tmp_path / "fleet-3" / "weights.npz").write_bytes(b"")
-    assert learning.newest(tmp_path, BASE_MODEL, refused.append).card.version == "fleet-2"
+    assert fine_tuning.newest(tmp_path, BASE_MODEL, refused.append).card.version == "fleet-2"
     assert "fleet-3" in str(refused[0])
 
 
-def test_a_lesson_is_accepted_when_the_pupil_does_no_worse_and_kept_under_its_version(
+def test_a_fine_tuned_model_is_accepted_when_it_does_no_worse_and_kept_under_its_version(
     trained: Model, tmp_path: Path
 ) -> None:
-    lesson = Lesson(trained, periodic(600, seed=7) * 1.5)
+    run = FineTuning(trained, periodic(600, seed=7) * 1.5)
     for _ in range(5):
-        lesson.epoch()
-    pupil = lesson.outcome("fleet-1")
-    assert pupil is not None
-    assert pupil.card.origin == "fleet"
-    assert pupil.card.holdout_loss <= lesson.before
-    kept = learning.keep(tmp_path, pupil)
+        run.epoch()
+    candidate = run.outcome("fleet-1")
+    assert candidate is not None
+    assert candidate.card.origin == "fleet"
+    assert candidate.card.holdout_loss <= run.before
+    kept = fine_tuning.keep(tmp_path, candidate)
     refused: list[Malformed] = []
-    assert learning.newest(tmp_path, BASE_MODEL, refused.append).card == kept.card
+    assert fine_tuning.newest(tmp_path, BASE_MODEL, refused.append).card == kept.card
     assert refused == []
 
 
-def test_a_lesson_that_made_it_worse_is_not_accepted(trained: Model) -> None:
+def test_a_fine_tuning_that_made_it_worse_is_not_accepted(trained: Model) -> None:
     windows = periodic(600, seed=8)
     windows[:480] *= np.random.default_rng(1).normal(0, 3, (480, 1, WIDTH)).astype(np.float32)
-    lesson = Lesson(trained, windows)
+    run = FineTuning(trained, windows)
     for _ in range(10):
-        lesson.epoch()
-    assert lesson.outcome("fleet-1") is None
+        run.epoch()
+    assert run.outcome("fleet-1") is None
 
 
 def test_only_the_newest_models_are_kept(trained: Model, tmp_path: Path) -> None:
-    for number in range(learning.VERSIONS_KEPT + 3):
+    for number in range(fine_tuning.VERSIONS_KEPT + 3):
         version = f"fleet-{number:02}"
-        learning.keep(tmp_path, Model(trained.net, replace(trained.card, version=version)))
+        fine_tuning.keep(tmp_path, Model(trained.net, replace(trained.card, version=version)))
     assert [path.name for path in store.versions(tmp_path)][-1] == "fleet-03"
 
 

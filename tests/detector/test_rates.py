@@ -10,11 +10,11 @@ from detector.core.rates import MICROSECONDS, Readings, rates, restarted, unread
 
 
 def reading(
-    seconds: float, counter: float, *, run: int = 7, uptime: float = 1000.0, voice: int = 3, other: float = 0.0
+    seconds: float, counter: float, *, run: int = 7, uptime: float = 1000.0, vantage: int = 3, other: float = 0.0
 ) -> Readings:
     return Readings(
         np.array([int(seconds * MICROSECONDS)], np.int64),
-        np.array([voice], np.uint64),
+        np.array([vantage], np.uint64),
         np.array([run], np.uint64),
         np.array([uptime]),
         np.array([[counter, other]]),
@@ -46,7 +46,7 @@ def test_a_run_id_that_is_not_known_is_no_restart() -> None:
 
 
 def test_two_vantages_are_not_compared() -> None:
-    assert np.isnan(rate(reading(10, 100, voice=1), reading(12, 130, voice=2)))
+    assert np.isnan(rate(reading(10, 100, vantage=1), reading(12, 130, vantage=2)))
 
 
 def test_a_missing_counter_has_no_rate_and_leaves_the_others_theirs() -> None:
@@ -62,7 +62,7 @@ readings = st.builds(
     counters,
     run=st.integers(0, 3),
     uptime=st.one_of(st.floats(0, 1e6), st.just(np.nan)),
-    voice=st.integers(1, 2),
+    vantage=st.integers(1, 2),
     other=counters,
 )
 

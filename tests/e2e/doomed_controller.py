@@ -68,8 +68,8 @@ class DoomedLog(Log):
         await self._below.close()
 
 
-class DoomedLife(process.Life):
-    """A life with that log."""
+class DoomedRuntime(process.Runtime):
+    """A runtime with that log."""
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Log]:
@@ -77,8 +77,8 @@ class DoomedLife(process.Life):
             yield DoomedLog(log)
 
 
-async def live(life: process.Life) -> None:
-    await main(DoomedLife(life.service, life.fleet, life.telemetry))
+async def live(runtime: process.Runtime) -> None:
+    await main(DoomedRuntime(runtime.service, runtime.fleet, runtime.telemetry))
 
 
 if __name__ == "__main__":

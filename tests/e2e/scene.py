@@ -105,10 +105,10 @@ class Scene:
     async def all_up(self) -> None:
         """Wait until three vantages see both sites up and the client writes."""
         await eventually(self.status, _all_up)
-        before = len(self.world.client.felt.acks)
+        before = len(self.world.client.log.acks)
 
         async def writes() -> int:
-            return len(self.world.client.felt.acks)
+            return len(self.world.client.log.acks)
 
         await eventually(writes, lambda acks: acks > before)
 
@@ -137,7 +137,7 @@ class Scene:
         since = time.monotonic()
 
         async def acknowledged() -> int:
-            return len(self.world.client.felt.acknowledged(self.world.address(site), since))
+            return len(self.world.client.log.acknowledged(self.world.address(site), since))
 
         await eventually(acknowledged, lambda acks: acks > 0)
 

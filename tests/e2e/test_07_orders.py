@@ -32,7 +32,7 @@ def test_a_planned_switchover_loses_no_acknowledged_write_and_changes_the_name_o
         await scene.world.client.stop()
         assert await scene.role(WEST) == "master"
         kept = await keys(scene, WEST)
-        last = {f"order:{ack.number % 1000}": ack.number for ack in scene.world.client.felt.acks}
+        last = {f"order:{ack.number % 1000}": ack.number for ack in scene.world.client.log.acks}
         # A write whose answer was lost may be there, too; an acknowledged one must be, or a later one in its place.
         lost = {key: number for key, number in last.items() if kept.get(key, 0) < number}
         assert not lost

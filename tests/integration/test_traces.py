@@ -32,7 +32,7 @@ from redis_agent.fleet_file import load
 from redis_agent.log import Delivered
 from redis_agent.log.opening import log_of
 from redis_agent.model import EventKind, FailoverEvent
-from redis_agent.process import Life, Main
+from redis_agent.process import Main, Runtime
 from redis_agent.testing import contents
 from redis_agent.topics import TopicName
 from redis_agent.wire import decode_failover_event
@@ -114,7 +114,7 @@ class Kept(SimpleSpanProcessor):
 async def living(service: str, main: Main, path: Path, exporter: InMemorySpanExporter) -> AsyncIterator[None]:
     fleet = load(path, {})
     tracing = telemetry.build(service, fleet.telemetry, processors=[Kept(exporter)])
-    task = asyncio.ensure_future(main(Life(service, fleet, tracing)))
+    task = asyncio.ensure_future(main(Runtime(service, fleet, tracing)))
     try:
         yield
     finally:
@@ -142,8 +142,8 @@ async def lose_a_datacenter(directory: Path) -> Story:
 
         witness, east, west = (living("collector", collector.__main__.main, paths[v], exporter) for v in VANTAGES)
         acting = living("controller", controller.__main__.main, paths["controller"], exporter)
-        telling = living("notifier", notifier.__main__.main, paths["controller"], exporter)
-        async with telling, acting, witness, east, west:
+        story_log = living("notifier", notifier.__main__.main, paths["controller"], exporter)
+        async with story_log, acting, witness, east, west:
             await until(lambda: _looked_at(exporter))
             await asyncio.sleep(3)
             await world.lose(EAST)

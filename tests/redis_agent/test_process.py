@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from redis_agent.rpc.probe import ask
+from redis_agent.testing_process import STOPPED_WITHIN_SECONDS
 from simulator.ports import free_ports
 
 SERVICES = ("collector", "detector", "controller", "notifier")
@@ -26,12 +27,12 @@ from redis_agent import process
 from redis_agent.errors import ConfigurationError, LogUnavailable
 from redis_agent.rpc.server import Server
 
-async def main(life):
+async def main(runtime):
     async def work():
-        await life.ready()
+        await runtime.ready()
         {work}
-    life.listen_with(Server(life.fleet.grpc, []))
-    await life.run(work)
+    runtime.listen_with(Server(runtime.fleet.grpc, []))
+    await runtime.run(work)
 
 sys.exit(process.run("collector", main))
 """
@@ -82,7 +83,7 @@ def test_every_service_becomes_ready_and_ends_with_0_within_5_seconds_of_being_a
     asked = time.monotonic()
     child.send_signal(number)
     code, said = ended(child)
-    assert (code, time.monotonic() - asked < 5.0) == (0, True), said
+    assert (code, time.monotonic() - asked < STOPPED_WITHIN_SECONDS) == (0, True), said
     assert not [line for line in said if "Traceback" in line or "Warning" in line]
 
 
@@ -100,7 +101,7 @@ def test_a_service_whose_log_is_away_waits_says_so_and_still_ends_when_asked(
     asked = time.monotonic()
     child.terminate()
     code, rest = ended(child)
-    assert (code, time.monotonic() - asked < 5.0) == (0, True), rest
+    assert (code, time.monotonic() - asked < STOPPED_WITHIN_SECONDS) == (0, True), rest
 
 
 @pytest.mark.parametrize("service", [*SERVICES, "gateway"])
@@ -209,7 +210,7 @@ def test_an_otlp_endpoint_that_nobody_answers_does_not_keep_a_service_from_endin
     asked = time.monotonic()
     child.terminate()
     code, said = ended(child)
-    assert (code, time.monotonic() - asked < 5.0) == (0, True), said
+    assert (code, time.monotonic() - asked < STOPPED_WITHIN_SECONDS) == (0, True), said
 
 
 def test_every_record_of_a_process_has_an_identity_of_its_own() -> None:

@@ -33,7 +33,7 @@ button{background:#1f5fbf;border-color:#1f5fbf;color:#fff;cursor:pointer}</style
 _WRONG = '<p role="alert">That is not the key.</p>'
 
 
-class Door:
+class Authenticator:
     """Knows the key. Raises ValueError for an empty one, which everybody would have."""
 
     def __init__(self, key: str) -> None:
@@ -68,9 +68,9 @@ class Door:
 class Guard:
     """Lets REST in by key, the page's HTTP and WebSocket connections by cookie; probes and the form are open."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
-        self._door = door
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -85,8 +85,8 @@ class Guard:
 
     def _admits(self, connection: HTTPConnection) -> bool:
         if _is_rest(connection.scope):
-            return self._door.admits_key(connection.headers)
-        return connection.scope["path"] in _OPEN or self._door.admits_cookie(connection)
+            return self._authenticator.admits_key(connection.headers)
+        return connection.scope["path"] in _OPEN or self._authenticator.admits_cookie(connection)
 
 
 def _is_rest(scope: Scope) -> bool:
@@ -94,14 +94,14 @@ def _is_rest(scope: Scope) -> bool:
     return path == "/api" or path.startswith("/api/")
 
 
-def mount(app: FastAPI, door: Door) -> None:
+def mount(app: FastAPI, authenticator: Authenticator) -> None:
     """`/login`: a form for people, `?key=` for a link that the demo prints."""
 
     @app.get("/login", include_in_schema=False)
     async def ask(key: str | None = None) -> Response:
         if key is None:
             return HTMLResponse(_FORM.replace("%s", ""))
-        return door.opened() if door.is_key(key) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
+        return authenticator.opened() if authenticator.is_key(key) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
 
     @app.post("/login", include_in_schema=False)
     async def check(request: Request) -> Response:
@@ -111,6 +111,6 @@ def mount(app: FastAPI, door: Door) -> None:
             if len(body) > _FORM_AT_MOST_BYTES:
                 return HTMLResponse(_FORM.replace("%s", _WRONG), 413)
         given = parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0]
-        return door.opened() if door.is_key(given) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
+        return authenticator.opened() if authenticator.is_key(given) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
 
-    app.add_middleware(Guard, door=door)
+    app.add_middleware(Guard, authenticator=authenticator)

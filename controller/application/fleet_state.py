@@ -5,13 +5,13 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from controller.application.records import Records
 from controller.core.failover import Failover
 from controller.core.health import Health, SiteHealth, step
 from controller.core.policy import InstanceView, freshest_up
 from controller.core.votes import Tally, tally
 from controller.edges.ballots import Ballots, FirstDown
 from controller.edges.journal import JournalLog
-from controller.edges.records import Records
 from controller.settings import Instance, Settings
 from redis_agent import pause
 from redis_agent.model import Datacenter, FailoverId, InstanceId, Observation, Role, SiteId, Stage, Verdict, VoteSeen
@@ -19,7 +19,7 @@ from redis_agent.model import Datacenter, FailoverId, InstanceId, Observation, R
 logger = logging.getLogger(__name__)
 
 
-class Standing:
+class FleetState:
     """One owner: the service's loop counts; everybody else looks. `refusals`: why traffic stays, while a site is down."""
 
     def __init__(self, settings: Settings, journal: JournalLog, records: Records, registry: CollectorRegistry) -> None:

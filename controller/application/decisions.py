@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from opentelemetry.trace import Span
 
+from controller.application.fleet_state import FleetState
 from controller.core.failover import CONTROLLER
 from controller.core.policy import Refusal
 from controller.edges.journal import JournalLog
-from controller.edges.standing import Standing
 from controller.settings import Instance
 from redis_agent import telemetry
 from redis_agent.errors import LogUnavailable
@@ -33,9 +33,9 @@ _NUMBERS = re.compile(r"\d+(\.\d+)?")
 class Decisions:
     """Writes them with the votes as they were counted, in the trace of the poll that saw the fault first."""
 
-    def __init__(self, journal: JournalLog, standing: Standing) -> None:
+    def __init__(self, journal: JournalLog, state: FleetState) -> None:
         self._journal = journal
-        self._standing = standing
+        self._state = state
 
     async def act(self, instance: Instance, plan: Plan, stage: Stage, reason: str, actor: str) -> FailoverId:
         """A failover exists from here on. Raises LogUnavailable, and then it doesn't; Fenced."""
@@ -51,7 +51,7 @@ class Decisions:
             origin=self._journal.next_origin(),
             actor=actor,
             plan=plan,
-            votes=self._standing.votes(instance),
+            votes=self._state.votes(instance),
             phases=self._phases(source, plan.kind, now),
         )
         with self._span(source, plan) as span:
@@ -73,9 +73,9 @@ class Decisions:
             origin=self._journal.next_origin(),
             votes=(),
         )
-        await self._journal.insist([decided, ended], span)
+        await self._journal.append_at_last([decided, ended], span)
 
-    async def stay(self, instance: Instance, active: Datacenter, refusal: Refusal) -> None:
+    async def refuse(self, instance: Instance, active: Datacenter, refusal: Refusal) -> None:
         """Traffic stays though its site is down. Written when it is news; one id as long as it lasts."""
         now = datetime.now(UTC)
         reason = f"{active} is down, and traffic stays: " + "; ".join(refusal.reasons)
@@ -89,10 +89,10 @@ class Decisions:
             reason=reason,
             origin=self._journal.next_origin(),
             actor=CONTROLLER,
-            votes=self._standing.votes(instance),
+            votes=self._state.votes(instance),
         )
         with self._journal.span("refuse failover", {"redis_agent.instance": instance.id}) as span:
-            await self._journal.insist([event], span)
+            await self._journal.append_at_last([event], span)
 
     def is_news(self, instance: Instance, active: Datacenter, refusal: Refusal) -> bool:
         """Whether it differs from what the journal says already by more than a number in it."""
@@ -100,7 +100,7 @@ class Decisions:
         reason = f"{active} is down, and traffic stays: " + "; ".join(refusal.reasons)
         return before is None or _NUMBERS.sub("#", before.reason) != _NUMBERS.sub("#", reason)
 
-    async def stay_no_longer(self, blocked: FailoverEvent, reason: str) -> None:
+    async def end_refusal(self, blocked: FailoverEvent, reason: str) -> None:
         """What held traffic back is over."""
         event = replace(
             blocked,
@@ -111,11 +111,11 @@ class Decisions:
             votes=(),
         )
         with self._journal.span("refusal ends", {"redis_agent.instance": blocked.instance}) as span:
-            await self._journal.insist([event], span)
+            await self._journal.append_at_last([event], span)
 
     def _span(self, source: SiteId, plan: Plan) -> AbstractContextManager[Span]:
         """A child of the poll that first saw the fault, with a link to every other poll that says so."""
-        firsts = [first.traceparent for first in self._standing.first_down(source)]
+        firsts = [first.traceparent for first in self._state.first_down(source)]
         attributes = {
             "redis_agent.instance": plan.instance,
             "redis_agent.source": plan.source,
@@ -126,8 +126,8 @@ class Decisions:
         return self._journal.span("decide failover", attributes, context, telemetry.links_to(firsts[1:]))
 
     def _phases(self, source: SiteId, kind: Kind, now: datetime) -> tuple[Phase, ...]:
-        firsts = self._standing.first_down(source)
-        state = self._standing.health(source)
+        firsts = self._state.first_down(source)
+        state = self._state.health(source)
         if kind is Kind.PLANNED or not firsts or state is None or state.down_since is None:
             return (Phase("decided", 0.0),)
         seen = firsts[0].at

@@ -5,7 +5,7 @@ from redis_agent.model import Anomaly, AnomalyId, AnomalyState
 KEPT = 5000
 
 
-class Known:
+class AnomalyIndex:
     """Every open anomaly, and closed ones up to `KEPT` in all."""
 
     def __init__(self) -> None:

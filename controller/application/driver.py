@@ -13,11 +13,11 @@ from pathlib import Path
 from opentelemetry.trace import Status, StatusCode
 from prometheus_client import CollectorRegistry, Counter
 
+from controller.application.actions import perform
+from controller.application.fleet_state import FleetState
 from controller.core.failover import Effect, Failover, Outcome, advance, objection
 from controller.edges import redis_admin
-from controller.edges.actions import perform
 from controller.edges.journal import JournalLog
-from controller.edges.standing import Standing
 from controller.edges.zones import Zones
 from controller.settings import Instance
 from redis_agent import pause
@@ -32,10 +32,10 @@ class Driver:
     """Carries out failovers. One at a time an instance; the caller sees to that."""
 
     def __init__(
-        self, journal: JournalLog, standing: Standing, zones: Zones, pause_dir: Path, registry: CollectorRegistry
+        self, journal: JournalLog, state: FleetState, zones: Zones, pause_dir: Path, registry: CollectorRegistry
     ) -> None:
         self._journal = journal
-        self._standing = standing
+        self._state = state
         self._zones = zones
         self._pause_dir = pause_dir
         self._ended = Counter("redis_agent_failovers", "Failovers by how they ended", ["stage"], registry=registry)
@@ -60,7 +60,7 @@ class Driver:
                 wait = min(wait * 1.5, _AGAIN_AT_MOST_SECONDS)
                 await asyncio.sleep(wait)
         self._ended.labels(failover.stage.value).inc()
-        await self._standing.records.refresh(instance)
+        await self._state.records.refresh(instance)
 
     async def fence_late(self, failover: Failover, instance: Instance) -> bool:
         """An old site is back as a primary: make it refuse writes before a stray client uses it. Whether it does."""
@@ -82,7 +82,7 @@ class Driver:
             await self._journal.note(replace(failover, fence=Fence.LIFTED), EventKind.UNFENCED, outcome.detail)
 
     async def _act(self, failover: Failover, instance: Instance) -> Outcome:
-        against = objection(failover, self._standing.health_of_source(failover))
+        against = objection(failover, self._state.health_of_source(failover))
         with self._journal.step_span(failover, _VERBS[failover.stage]) as span:
             outcome = await perform(failover, instance, self._zones, against)
             span.set_attribute("redis_agent.effect", outcome.effect.value)

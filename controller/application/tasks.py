@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
 
 
-class Turns:
+class InstanceTasks:
     """Tasks that act, within a context that owns them: one that fails for good ends all of it."""
 
     def __init__(self) -> None:
         self._group: asyncio.TaskGroup | None = None
         self._acting: dict[InstanceId, asyncio.Task[None]] = {}
 
-    async def __aenter__(self) -> "Turns":
+    async def __aenter__(self) -> "InstanceTasks":
         self._group = await asyncio.TaskGroup().__aenter__()
         return self
 

@@ -2,42 +2,32 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from controller.application.decisions import Decisions
+from controller.application.driver import Driver
+from controller.application.fleet_state import FleetState
+from controller.application.tasks import InstanceTasks
 from controller.core.failover import CONTROLLER, Failover, first_stage
-from controller.core.policy import Go, Refusal, Request, decide
-from controller.edges.decisions import Decisions
-from controller.edges.driver import Driver
-from controller.edges.standing import Standing
-from controller.edges.turns import Turns
+from controller.core.policy import Go, Order, Refusal, Request, decide
 from controller.settings import Instance
 from redis_agent.errors import AgentError, Fenced, NotFound, Refused
 from redis_agent.model import Datacenter, EventKind, FailoverId, InstanceId, Kind, Plan, Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A failover that somebody orders."""
-
-    target: Datacenter
-    kind: Kind | None  # None: planned while the source is up, else an emergency
-    reason: str
-    actor: str
-
-
 class Orders:
-    """Each order takes the instance's turn before it looks, so that no two of them begin at once."""
+    """Each order is carried out in the instance's one task, so that no two of them begin at once."""
 
-    def __init__(self, standing: Standing, decisions: Decisions, driver: Driver, turns: Turns) -> None:
-        self.standing = standing
+    def __init__(self, state: FleetState, decisions: Decisions, driver: Driver, tasks: InstanceTasks) -> None:
+        self.state = state
         self._decisions = decisions
         self._driver = driver
-        self._turns = turns
+        self._tasks = tasks
 
     def instance(self, instance_id: str) -> Instance:
         """The instance of that id. Raises NotFound."""
-        instances = self.standing.settings.instances
+        instances = self.state.settings.instances
         found = instances.get(InstanceId(instance_id))
         if found is None:
             raise NotFound(f"no instance {instance_id!r} in this fleet; known: {', '.join(instances)}")
@@ -53,7 +43,7 @@ class Orders:
 
     def _fitting(self, instance: Instance) -> Kind:
         """A source that a quorum sees up can be fenced and waited for; moving away from it as from a dead one loses writes."""
-        view = self.standing.view(instance, datetime.now(UTC))
+        view = self.state.view(instance, datetime.now(UTC))
         source = view.tallies.get(view.active) if view.active is not None else None
         return Kind.PLANNED if source is not None and source.says_up(instance.policy.quorum) else Kind.EMERGENCY
 
@@ -64,7 +54,7 @@ class Orders:
             plan = _plan_of(await self.plan(instance, order.target, order.kind))
             return await self._decisions.act(instance, plan, first_stage(plan), order.reason, _operator(order.actor))
 
-        return await self._turn(instance, decided())
+        return await self._as_task(instance, decided())
 
     async def approve(self, failover_id: FailoverId, actor: str, comment: str) -> None:
         """Let a waiting failover go on; its conditions are looked at again. Raises NotFound, Refused."""
@@ -77,13 +67,13 @@ class Orders:
             if plan.before != failover.plan.before:
                 raise Refused(["the DNS record changed since this failover was decided"])
             going = replace(failover, stage=first_stage(failover.plan), actor=_operator(actor))
-            await self.standing.journal.note(going, EventKind.APPROVED, comment or "approved")
+            await self.state.journal.note(going, EventKind.APPROVED, comment or "approved")
             return failover_id
 
-        await self._turn(instance, approved())
+        await self._as_task(instance, approved())
 
     def _waiting(self, failover_id: FailoverId) -> Failover:
-        failover = self.standing.journal.journal.failovers.get(failover_id)
+        failover = self.state.journal.journal.failovers.get(failover_id)
         if failover is None:
             raise NotFound(f"no failover {failover_id!r}")
         if failover.stage is not Stage.AWAITING_APPROVAL:
@@ -91,11 +81,11 @@ class Orders:
         return failover
 
     async def _verdict(self, instance: Instance, request: Request, apart_from: FailoverId | None) -> Go | Refusal:
-        await self.standing.records.refresh(instance)
-        return decide(self.standing.view(instance, datetime.now(UTC), apart_from), request, instance.policy)
+        await self.state.records.refresh(instance)
+        return decide(self.state.view(instance, datetime.now(UTC), apart_from), request, instance.policy)
 
-    async def _turn(self, instance: Instance, deciding: Coroutine[None, None, FailoverId]) -> FailoverId:
-        """Decide and then drive in a turn of its own, which an asker who goes away doesn't cancel; what was decided."""
+    async def _as_task(self, instance: Instance, deciding: Coroutine[None, None, FailoverId]) -> FailoverId:
+        """Decide and then drive in a task of its own, which an asker who goes away doesn't cancel; what was decided."""
         decided: asyncio.Future[FailoverId] = asyncio.get_running_loop().create_future()
 
         async def acting() -> None:
@@ -113,7 +103,7 @@ class Orders:
             await self._driver.drive(failover_id, instance)
 
         try:
-            self._turns.start(instance.id, acting())
+            self._tasks.start(instance.id, acting())
         except AgentError:
             deciding.close()
             raise

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from gateway import settings
-from gateway.edges.door import COOKIE, Door
+from gateway.edges.authentication import COOKIE, Authenticator
 from redis_agent.errors import ConfigurationError
 from redis_agent.fleet import Fleet
 
@@ -20,8 +20,8 @@ def page(cookie: str | None) -> HTTPConnection:
     return HTTPConnection({"type": "http", "path": "/", "headers": headers})
 
 
-def cookie_of(door: Door) -> str:
-    return door.opened().headers["set-cookie"].partition(";")[0]
+def cookie_of(authenticator: Authenticator) -> str:
+    return authenticator.opened().headers["set-cookie"].partition(";")[0]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def cookie_of(door: Door) -> str:
     [{"api-key": KEY}, {"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer  {KEY} "}],
 )
 def test_the_key_is_taken_in_each_of_its_three_headers(headers: dict[str, str]) -> None:
-    assert Door(KEY).admits_key(Headers(headers))
+    assert Authenticator(KEY).admits_key(Headers(headers))
 
 
 @pytest.mark.parametrize(
@@ -48,39 +48,39 @@ def test_the_key_is_taken_in_each_of_its_three_headers(headers: dict[str, str]) 
     ],
 )
 def test_anything_else_is_not_taken(headers: dict[str, str]) -> None:
-    assert not Door(KEY).admits_key(Headers(headers))
+    assert not Authenticator(KEY).admits_key(Headers(headers))
 
 
 def test_there_is_no_door_with_an_empty_key() -> None:
     with pytest.raises(ValueError, match="everybody"):
-        Door("")
+        Authenticator("")
 
 
 def test_the_cookie_opens_the_page_and_does_not_hold_the_key() -> None:
-    door = Door(KEY)
-    cookie = cookie_of(door)
+    authenticator = Authenticator(KEY)
+    cookie = cookie_of(authenticator)
     assert KEY not in cookie
-    assert door.admits_cookie(page(cookie))
-    assert door.admits_cookie(page(f"other=1; {cookie}; more=2"))
-    attributes = door.opened().headers["set-cookie"].lower()
+    assert authenticator.admits_cookie(page(cookie))
+    assert authenticator.admits_cookie(page(f"other=1; {cookie}; more=2"))
+    attributes = authenticator.opened().headers["set-cookie"].lower()
     assert "httponly" in attributes
     assert "samesite=strict" in attributes
 
 
 def test_another_keys_cookie_does_not_open_the_page() -> None:
-    assert not Door(KEY).admits_cookie(page(cookie_of(Door(KEY + "x"))))
+    assert not Authenticator(KEY).admits_cookie(page(cookie_of(Authenticator(KEY + "x"))))
 
 
 @pytest.mark.parametrize(
     "cookie", [None, "", f"{COOKIE}=", f"{COOKIE}=x", f"{COOKIE}={KEY}", "a:b=1", "=", "ü", f"{COOKIE}=ü"]
 )
 def test_odd_cookies_of_others_open_nothing_and_break_nothing(cookie: str | None) -> None:
-    assert not Door(KEY).admits_cookie(page(cookie))
+    assert not Authenticator(KEY).admits_cookie(page(cookie))
 
 
 def test_a_cookie_of_others_does_not_hide_ours() -> None:
-    door = Door(KEY)
-    assert door.admits_cookie(page(f"a:b=1; {cookie_of(door)}"))
+    authenticator = Authenticator(KEY)
+    assert authenticator.admits_cookie(page(f"a:b=1; {cookie_of(authenticator)}"))
 
 
 # --- a key that nobody configured

@@ -9,7 +9,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Lane:
+class WorkerThread:
     """Runs calls one after the other on a thread of its own; the event loop waits without blocking."""
 
     def __init__(self, name: str) -> None:

@@ -43,40 +43,40 @@ def newest(model_dir: Path, base: Path, refused: Callable[[Malformed], None]) ->
     return Model(Autoencoder(weights), card)
 
 
-class Lesson:
-    """One fine-tuning of a copy of `teacher` on windows [n, WINDOW, F], oldest first; the last fifth is held out."""
+class FineTuning:
+    """One fine-tuning of a copy of `incumbent` on windows [n, WINDOW, F], oldest first; the last fifth is held out."""
 
-    def __init__(self, teacher: Model, windows: Floats32) -> None:
-        self._teacher = teacher
+    def __init__(self, incumbent: Model, windows: Floats32) -> None:
+        self._incumbent = incumbent
         cut = round(len(windows) * (1 - _HELD_OUT))
         self._learn, self._held = windows[:cut], windows[cut:]
-        self._pupil = teacher.net.copy()
-        self._epoch = self._pupil.trainer(self._learn, _LEARNING_RATE)
-        self._before = teacher.net.loss(self._held)
+        self._candidate = incumbent.net.copy()
+        self._epoch = self._candidate.trainer(self._learn, _LEARNING_RATE)
+        self._before = incumbent.net.loss(self._held)
 
     def epoch(self) -> float:
         """Learn from every window once; the loss on them."""
         return self._epoch()
 
     def outcome(self, version: str) -> Model | None:
-        """The pupil under that version, or None: it does worse than its teacher on what neither learned from."""
-        after = self._pupil.loss(self._held)
+        """The candidate under that version, or None: it does worse than its incumbent on what neither learned from."""
+        after = self._candidate.loss(self._held)
         if not np.isfinite(after) or after > self._before:
             return None
-        error, _ = measured(self._pupil, self._held)
+        error, _ = measured(self._candidate, self._held)
         card = replace(
-            self._teacher.card,
+            self._incumbent.card,
             version=version,
             origin="fleet",
             error=tuple(float(e) for e in error),
-            windows_trained=self._teacher.card.windows_trained + len(self._learn),
+            windows_trained=self._incumbent.card.windows_trained + len(self._learn),
             holdout_loss=after,
         )
-        return Model(self._pupil, card)
+        return Model(self._candidate, card)
 
     @property
     def before(self) -> float:
-        """The teacher's held-out loss."""
+        """The incumbent's held-out loss."""
         return self._before
 
 

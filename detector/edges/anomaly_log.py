@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from prometheus_client import Counter, Gauge
 
-from detector.core.known import Known
+from detector.core.anomaly_index import AnomalyIndex
 from redis_agent.errors import LogUnavailable, Malformed
 from redis_agent.log import Cursor, Delivered, Log
 from redis_agent.topics import ANOMALIES
@@ -19,11 +19,11 @@ _WAIT_SECONDS = 1.0
 _BACK_OFF_SECONDS = 1.0
 
 
-class Told:
+class AnomalyLog:
     """Follows the topic for as long as `run` runs. `caught_up` is set once what it held at the start was read."""
 
     def __init__(self, open_now: Gauge, unreadable: Counter) -> None:
-        self.known = Known()
+        self.index = AnomalyIndex()
         self.caught_up = asyncio.Event()
         self._open_now = open_now
         self._unreadable = unreadable
@@ -47,13 +47,13 @@ class Told:
                     self.caught_up.set()
                 for record in await cursor.read(_READ_AT_MOST, _WAIT_SECONDS):
                     self._note(record)
-                self._open_now.set(len(self.known.open_now()))
+                self._open_now.set(len(self.index.open_now()))
         finally:
             await cursor.close()
 
     def _note(self, record: Delivered) -> None:
         try:
-            self.known.note(decode_anomaly(record.value))
+            self.index.note(decode_anomaly(record.value))
         except Malformed as fault:
             self._unreadable.labels(ANOMALIES.name).inc()
             logger.warning("%s[%d]@%d: %s", record.topic, record.partition, record.offset, fault)
