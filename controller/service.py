@@ -28,6 +28,7 @@ from redis_agent.log import Cursor, Log, Writer
 from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import Datacenter, EventKind, InstanceId, Kind, Mode, SiteId, Stage
 from redis_agent.process import Runtime
+from redis_agent.retries import patiently
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 0.1
@@ -72,14 +73,12 @@ class Service:
                 await self._zones.close()
 
     async def _opened(self, log: Log) -> tuple[Cursor, Writer]:
-        while True:
-            try:
+        async for attempt in patiently("waiting for the journal", LogUnavailable, longest_seconds=1.0):
+            with attempt:
                 await self._journal.open(log)
                 since = datetime.now(UTC) - self.settings.vote_max_age
                 return await log.cursor([topics.OBSERVATIONS, topics.ANOMALIES], since), await log.writer()
-            except LogUnavailable as fault:
-                logger.warning("waiting for the journal: %s", fault)
-                await asyncio.sleep(1)
+        raise AssertionError("attempts end with a return")
 
     async def _watch(self, cursor: Cursor, deadletters: Writer) -> None:
         said = ""

@@ -28,6 +28,7 @@ from redis_agent.log import Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import Anomaly
 from redis_agent.process import Runtime
+from redis_agent.retries import patiently
 from redis_agent.topics import ANOMALIES, METRICS
 from redis_agent.wire import anomaly_to
 from redis_agent.worker_thread import WorkerThread
@@ -37,7 +38,7 @@ GROUP = "detector"
 _READ_AT_MOST = 64
 _WAIT_SECONDS = 1.0
 _WARM_UP = timedelta(minutes=2)
-_BACK_OFF_SECONDS = (0.5, 10.0)
+_PAUSE_SECONDS = 0.5
 _LEARN_AT_MOST_SECONDS = 60.0
 
 
@@ -105,21 +106,22 @@ class Service:
         """One session after the other: a new one forgets what the last one had not committed."""
         await self._anomalies.caught_up.wait()
         await self._runtime.ready()
-        pause, longest = _BACK_OFF_SECONDS
-        said = ""
         while True:
-            try:
-                await self._session(log)
-            except Transient as fault:
-                worked = bool(self._warm)
-                pause = _BACK_OFF_SECONDS[0] if worked else min(2 * pause, longest)
-                if worked or str(fault) != said:
-                    said = str(fault)
-                    logger.warning("begins anew: %s", fault)
-            await asyncio.sleep(pause)
+            async for attempt in patiently("begins anew", Transient):
+                with attempt:
+                    await self._session(log)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _session(self, log: Log) -> None:
-        """Read, score and commit until something transient happens. Raises Transient."""
+        """Read, score and commit until something transient happens. Raises Transient when it did before any work."""
+        try:
+            await self._until_disturbed(log)
+        except Transient as fault:
+            if not self._warm:
+                raise
+            logger.warning("begins anew: %s", fault)
+
+    async def _until_disturbed(self, log: Log) -> None:
         self._warm = set()
         member = await log.member(GROUP, [METRICS], Start.NOW, f"{GROUP}@{socket.gethostname()}")
         try:

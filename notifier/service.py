@@ -26,6 +26,7 @@ from redis_agent.log import Delivered, Log, Member, Outgoing, Start
 from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import Alert, AlertEvent, AlertEventKind, Notification
 from redis_agent.process import Runtime
+from redis_agent.retries import patiently
 from redis_agent.wire import alert_event_to, decode_alert_event, decode_anomaly, decode_failover_event
 
 logger = logging.getLogger(__name__)
@@ -89,15 +90,11 @@ class Service:
 
     async def _begin_anew(self, log: Log, member: Member) -> None:
         """Memory from the log, once the log has decided about the last commit: a read settles one without an answer."""
-        while True:
-            try:
+        async for attempt in patiently("starting over from the log", LogUnavailable, Rebalanced, longest_seconds=1.0):
+            with attempt:
                 await member.read(1, _READ_SECONDS)
                 await member.rewind()
                 await self._recover(log)
-            except (LogUnavailable, Rebalanced):
-                await asyncio.sleep(1)
-            else:
-                return
 
     async def _finish(self, member: Member) -> None:
         if self._sending:
@@ -109,13 +106,9 @@ class Service:
                 await member.commit(outputs)
 
     async def _recover_patiently(self, log: Log) -> None:
-        while True:
-            try:
+        async for attempt in patiently("waiting for the alert log", LogUnavailable, longest_seconds=1.0):
+            with attempt:
                 await self._recover(log)
-            except LogUnavailable:
-                await asyncio.sleep(1)
-            else:
-                return
 
     async def _recover(self, log: Log) -> None:
         """Alerts, groups and the outbox as the log tells them. Until all is read, the old memory answers questions."""

@@ -6,7 +6,7 @@ The map, in the order to read it:
 - `topics`     the data flow as a table: every topic, its key, who writes it, who reads it, how long it is kept.
 - `wire`       model <-> protobuf, one pair of functions a type. Protobuf stops here and at the gRPC edge.
 - `samples`    the Arrow schema of a batch of samples: names, units, version.
-- `fleet`      the configuration: one schema, read once at the authenticator. `fleet_file` reads it with what stands beside it:
+- `fleet`      the configuration: one schema, read once at the start. `fleet_file` reads it with what stands beside it:
                every fault named with its key, its line and what would be right.
 - `log/`       how records travel: one small Protocol, SQLite for one machine, Kafka for many.
 - `rpc/`       a gRPC server and client as all services use them: health, reflection, keys, TLS.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+
 from redis_agent.process import PARENT
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,10 @@ class Child:
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     output: Path | None = None
+
+
+class _Died(Exception):
+    """A child ended that did not run for long, or could not be started."""
 
 
 class Supervisor:
@@ -70,35 +76,37 @@ class Supervisor:
                 output.close()
 
     async def _keep(self, child: Child) -> None:
-        loop = asyncio.get_running_loop()
-        wait = _BACK_OFF_SECONDS
-        while True:
-            started = loop.time()
-            code = await self._processes[child.name].wait()
-            if (
-                code == _WRONG_CONFIGURATION
-                and self.restarts[child.name] == 0
-                and loop.time() - started < _STEADY_SECONDS
+        """Start it again whenever it ends, each time later; one that ran for a while begins that anew."""
+        while not self.gave_up.done():
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(_Died),
+                wait=wait_exponential(multiplier=_BACK_OFF_SECONDS, max=_BACK_OFF_AT_MOST_SECONDS),
+                before_sleep=self._say_again,
             ):
-                self._give_up(f"{child.name} can't run with this configuration; see its lines above")
-                return
-            wait = _BACK_OFF_SECONDS if loop.time() - started > _STEADY_SECONDS else wait
-            self._say(f"{child.name} ended with {_exit_reason(code)}; starting it again in {wait:g} s")
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _BACK_OFF_AT_MOST_SECONDS)
-            self.restarts[child.name] += 1
-            await self._spawn_at_last(child)
+                with attempt:
+                    await self._live_once(child)
 
-    async def _spawn_at_last(self, child: Child) -> None:
-        """Start it, however often the machine has no room for a process."""
-        wait = _BACK_OFF_SECONDS
-        while True:
+    async def _live_once(self, child: Child) -> None:
+        """One life of a child, which is started where it doesn't run. Raises _Died after a short one."""
+        if self._processes[child.name].returncode is not None:
             try:
-                return await self._spawn(child)
-            except OSError as fault:
-                self._say(f"{child.name} can't be started: {fault}; trying again in {wait:g} s")
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _BACK_OFF_AT_MOST_SECONDS)
+                await self._spawn(child)
+            except OSError as fault:  # the machine has no room for a process, or for what it says
+                raise _Died(f"{child.name} can't be started: {fault}") from fault
+            self.restarts[child.name] += 1
+        started = asyncio.get_running_loop().time()
+        code = await self._processes[child.name].wait()
+        steady = asyncio.get_running_loop().time() - started > _STEADY_SECONDS
+        if code == _WRONG_CONFIGURATION and self.restarts[child.name] == 0 and not steady:
+            self._give_up(f"{child.name} can't run with this configuration; see its lines above")
+        elif steady:
+            self._say(f"{child.name} ended with {_exit_reason(code)}; starting it again")
+        else:
+            raise _Died(f"{child.name} ended with {_exit_reason(code)}")
+
+    def _say_again(self, state: RetryCallState) -> None:
+        fault = state.outcome.exception() if state.outcome is not None else None
+        self._say(f"{fault}; starting it again in {state.upcoming_sleep:g} s")
 
     def _give_up(self, why: str) -> None:
         if not self.gave_up.done():

@@ -5,12 +5,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from subprocess import Popen
 from typing import IO, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start
@@ -71,10 +73,10 @@ class Bench:
 
 async def until_available(call: Callable[[], Awaitable[T]]) -> T:
     """Call until the log is there."""
-    while True:
-        with suppress(LogUnavailable):
+    async for attempt in AsyncRetrying(retry=retry_if_exception_type(LogUnavailable), wait=wait_fixed(0.05)):
+        with attempt:
             return await call()
-        await asyncio.sleep(0.05)
+    raise AssertionError("it is tried until it is there")
 
 
 async def read_until(reader: Member | Cursor, count: int, within_seconds: float = 30.0) -> list[Delivered]:

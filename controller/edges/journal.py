@@ -16,6 +16,7 @@ from redis_agent.errors import LogUnavailable, Malformed
 from redis_agent.log import Log, Outgoing, Start, Writer
 from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import EventKind, FailoverEvent, Origin
+from redis_agent.retries import patiently
 from redis_agent.telemetry import Telemetry
 from redis_agent.wire import decode_failover_event, failover_event_to
 
@@ -68,17 +69,10 @@ class JournalLog:
 
     async def append_at_last(self, events: Sequence[FailoverEvent], span: Span) -> None:
         """As `append`, again and again until the log takes them. Twice the same event counts once. Raises Fenced."""
-        said = ""
-        while True:
-            try:
+        doing = f"{events[0].failover}: held until the journal takes it"
+        async for attempt in patiently(doing, LogUnavailable, first_seconds=_AGAIN_SECONDS, longest_seconds=1.0):
+            with attempt:
                 await self.append(events, span)
-            except LogUnavailable as fault:
-                if str(fault) != said:
-                    said = str(fault)
-                    logger.warning("%s: held until the journal takes it: %s", events[0].failover, fault)
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                return
 
     async def note(self, failover: Failover, kind: EventKind, reason: str) -> None:
         """Write what became of a failover, `failover` being as it is now. Insists. Raises Fenced."""

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 from detector.core.anomaly_index import AnomalyIndex
 from redis_agent.errors import LogUnavailable, Malformed
 from redis_agent.log import Cursor, Delivered, Log
+from redis_agent.retries import patiently
 from redis_agent.topics import ANOMALIES
 from redis_agent.wire import decode_anomaly
 
@@ -16,7 +17,6 @@ logger = logging.getLogger(__name__)
 _SINCE = timedelta(hours=24)
 _READ_AT_MOST = 500
 _WAIT_SECONDS = 1.0
-_BACK_OFF_SECONDS = 1.0
 
 
 class AnomalyLog:
@@ -30,15 +30,9 @@ class AnomalyLog:
 
     async def run(self, log: Log) -> None:
         """Read until cancelled; when the log is away, from a day ago again."""
-        said = ""
-        while True:
-            try:
+        async for attempt in patiently("anomalies can't be read now", LogUnavailable, longest_seconds=1.0):
+            with attempt:
                 await self._follow(await log.cursor([ANOMALIES], datetime.now(UTC) - _SINCE))
-            except LogUnavailable as fault:
-                if str(fault) != said:
-                    said = str(fault)
-                    logger.warning("anomalies can't be read now: %s", fault)
-                await asyncio.sleep(_BACK_OFF_SECONDS)
 
     async def _follow(self, cursor: Cursor) -> None:
         try:

@@ -1,4 +1,7 @@
-"""Who may come in: REST by key, the page by a cookie that only the key gives. Compared in constant time, open to nobody."""
+"""Who may come in: REST by key, the page by a signed session that only the key opens. Compared in constant time, open to nobody.
+
+Sessions are Starlette's: a signed cookie, whose secret comes from the key, so that another key ends them.
+"""
 
 import hashlib
 import hmac
@@ -7,6 +10,7 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import Headers
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,8 +18,10 @@ from gateway.core.problem import NO_KEY
 from gateway.edges.answers import said
 
 COOKIE = "redis-agent"
+SESSION_SECONDS = 12 * 3600
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/login"})
 _FORM_AT_MOST_BYTES = 4096
+_OPENED = "opened"
 _FORM = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>redis-agent</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 :root{color-scheme:light dark}*{box-sizing:border-box}
@@ -40,7 +46,7 @@ class Authenticator:
         if not key:
             raise ValueError("an empty API key would let everybody in")
         self._key = key.encode()
-        self._token = hmac.new(self._key, b"redis-agent page", hashlib.sha256).hexdigest()
+        self.session_secret = hmac.new(self._key, b"redis-agent page", hashlib.sha256).hexdigest()
 
     def admits_key(self, headers: Headers) -> bool:
         """Whether the request carries the key in a header."""
@@ -54,19 +60,9 @@ class Authenticator:
         """Whether that is the key."""
         return hmac.compare_digest(given.encode(), self._key)
 
-    def admits_cookie(self, connection: HTTPConnection) -> bool:
-        """Whether the connection carries the page's cookie."""
-        return hmac.compare_digest(connection.cookies.get(COOKIE, "").encode(), self._token.encode())
-
-    def opened(self) -> Response:
-        """To the page, with the cookie."""
-        response = RedirectResponse("/", status_code=303)
-        response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict", max_age=12 * 3600)
-        return response
-
 
 class Guard:
-    """Lets REST in by key, the page's HTTP and WebSocket connections by cookie; probes and the form are open."""
+    """Lets REST in by key, the page's HTTP and WebSocket connections by session; probes and the form are open."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
@@ -86,7 +82,7 @@ class Guard:
     def _admits(self, connection: HTTPConnection) -> bool:
         if _is_rest(connection.scope):
             return self._authenticator.admits_key(connection.headers)
-        return connection.scope["path"] in _OPEN or self._authenticator.admits_cookie(connection)
+        return connection.scope["path"] in _OPEN or connection.session.get(_OPENED) is True
 
 
 def _is_rest(scope: Scope) -> bool:
@@ -97,11 +93,15 @@ def _is_rest(scope: Scope) -> bool:
 def mount(app: FastAPI, authenticator: Authenticator) -> None:
     """`/login`: a form for people, `?key=` for a link that the demo prints."""
 
+    def answer(request: Request, given: str) -> Response:
+        if not authenticator.is_key(given):
+            return HTMLResponse(_FORM.replace("%s", _WRONG), 401)
+        request.session[_OPENED] = True
+        return RedirectResponse("/", status_code=303)
+
     @app.get("/login", include_in_schema=False)
-    async def ask(key: str | None = None) -> Response:
-        if key is None:
-            return HTMLResponse(_FORM.replace("%s", ""))
-        return authenticator.opened() if authenticator.is_key(key) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
+    async def ask(request: Request, key: str | None = None) -> Response:
+        return HTMLResponse(_FORM.replace("%s", "")) if key is None else answer(request, key)
 
     @app.post("/login", include_in_schema=False)
     async def check(request: Request) -> Response:
@@ -110,7 +110,13 @@ def mount(app: FastAPI, authenticator: Authenticator) -> None:
             body += chunk
             if len(body) > _FORM_AT_MOST_BYTES:
                 return HTMLResponse(_FORM.replace("%s", _WRONG), 413)
-        given = parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0]
-        return authenticator.opened() if authenticator.is_key(given) else HTMLResponse(_FORM.replace("%s", _WRONG), 401)
+        return answer(request, parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0])
 
     app.add_middleware(Guard, authenticator=authenticator)
+    app.add_middleware(  # added last, so it is asked first: the guard needs the session
+        SessionMiddleware,
+        secret_key=authenticator.session_secret,
+        session_cookie=COOKIE,
+        max_age=SESSION_SECONDS,
+        same_site="strict",
+    )

@@ -11,6 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message,
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_fixed
 
 from redis_agent.errors import AgentError, ConfigurationError, Fenced, LogUnavailable, Rebalanced, RecordTooLarge
 from redis_agent.log import MAX_RECORD_BYTES, Delivered, Outgoing
@@ -18,6 +19,7 @@ from redis_agent.log.balance import Slot
 from redis_agent.topics import Topic, TopicName, partition_of
 
 R = TypeVar("R")
+_AGAIN_SECONDS = 0.1
 
 # Room for a record's key, headers and framing beside its value.
 _WIRE_BYTES = MAX_RECORD_BYTES + 1024 * 1024
@@ -147,14 +149,14 @@ def attempt(doing: str, call: Callable[..., R], *args: Any) -> R:
 
 def attempt_patiently(doing: str, patience_seconds: float, call: Callable[..., R], *args: Any) -> R:
     """As `attempt`, again and again for as long as the patience lasts: leaders move, and brokers come back."""
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return attempt(doing, call, *args)
-        except LogUnavailable:
-            if time.monotonic() > deadline - 0.1:
-                raise
-            time.sleep(0.1)
+    again = Retrying(
+        retry=retry_if_exception_type(LogUnavailable),
+        wait=wait_fixed(_AGAIN_SECONDS),
+        stop=stop_before_delay(patience_seconds),
+        reraise=True,
+    )
+    found: R = again(attempt, doing, call, *args)
+    return found
 
 
 def measure(records: Sequence[Outgoing]) -> None:

@@ -1,15 +1,15 @@
 """The log that the configuration names, opened with patience."""
 
-import asyncio
 import logging
 
 from redis_agent.errors import LogUnavailable
 from redis_agent.fleet import LogSection
 from redis_agent.log import Log
 from redis_agent.log.embedded import EmbeddedLog
+from redis_agent.retries import patiently
 
 logger = logging.getLogger(__name__)
-_RETRY_SECONDS = 1.0
+_LONGEST_SECONDS = 1.0
 
 
 def log_of(section: LogSection) -> Log:
@@ -35,16 +35,8 @@ def log_of(section: LogSection) -> Log:
 
 async def wait_for(log: Log) -> None:
     """Return once the log answers and its topics exist; says so while it waits."""
-    said = ""
-    while True:
-        try:
+    async for attempt in patiently("waiting for the log", LogUnavailable, longest_seconds=_LONGEST_SECONDS):
+        with attempt:
             await log.prepare()
-        except LogUnavailable as fault:
-            if str(fault) != said:
-                said = str(fault)
-                logger.warning("waiting for the log: %s", fault)
-            await asyncio.sleep(_RETRY_SECONDS)
-        else:
-            if said:
+            if attempt.retry_state.attempt_number > 1:
                 logger.warning("the log answers again")
-            return

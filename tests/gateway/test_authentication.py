@@ -1,27 +1,23 @@
 """Who may come in: by key, by cookie, and nobody else."""
 
+import asyncio
+import base64
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
 
 from gateway import settings
-from gateway.edges.authentication import COOKIE, Authenticator
+from gateway.edges.authentication import COOKIE, SESSION_SECONDS, Authenticator, mount
 from redis_agent.errors import ConfigurationError
 from redis_agent.fleet import Fleet
 
 KEY = "the-key-of-these-tests-0123456789"
-
-
-def page(cookie: str | None) -> HTTPConnection:
-    headers = [] if cookie is None else [(b"cookie", cookie.encode("latin-1"))]
-    return HTTPConnection({"type": "http", "path": "/", "headers": headers})
-
-
-def cookie_of(authenticator: Authenticator) -> str:
-    return authenticator.opened().headers["set-cookie"].partition(";")[0]
 
 
 @pytest.mark.parametrize(
@@ -51,36 +47,84 @@ def test_anything_else_is_not_taken(headers: dict[str, str]) -> None:
     assert not Authenticator(KEY).admits_key(Headers(headers))
 
 
-def test_there_is_no_door_with_an_empty_key() -> None:
+def test_an_empty_key_is_refused() -> None:
     with pytest.raises(ValueError, match="everybody"):
         Authenticator("")
 
 
-def test_the_cookie_opens_the_page_and_does_not_hold_the_key() -> None:
-    authenticator = Authenticator(KEY)
-    cookie = cookie_of(authenticator)
-    assert KEY not in cookie
-    assert authenticator.admits_cookie(page(cookie))
-    assert authenticator.admits_cookie(page(f"other=1; {cookie}; more=2"))
-    attributes = authenticator.opened().headers["set-cookie"].lower()
-    assert "httponly" in attributes
-    assert "samesite=strict" in attributes
+# --- the page's session
 
 
-def test_another_keys_cookie_does_not_open_the_page() -> None:
-    assert not Authenticator(KEY).admits_cookie(page(cookie_of(Authenticator(KEY + "x"))))
+@asynccontextmanager
+async def asking(key: str = KEY) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a page that says only `the page`, behind that key."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def page() -> str:
+        return "the page"
+
+    mount(app, Authenticator(key))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page") as client:
+        yield client
+
+
+async def opens(client: httpx.AsyncClient, cookie: str | None) -> bool:
+    answer = await client.get("/", headers={} if cookie is None else {b"cookie": cookie.encode("latin-1")})
+    assert answer.status_code in (200, 303)
+    return answer.status_code == 200
+
+
+async def cookie_for(key: str) -> str:
+    async with asyncio.timeout(10), asking(key) as client:
+        answer = await client.post("/login", data={"key": key})
+        assert answer.status_code == 303
+        return answer.headers["set-cookie"]
+
+
+def test_the_key_opens_the_page_and_its_cookie_does_not_hold_it() -> None:
+    async def go() -> None:
+        said = await cookie_for(KEY)
+        assert KEY not in said
+        assert {"httponly", "samesite=strict", f"max-age={SESSION_SECONDS}"} <= {
+            p.strip() for p in said.lower().split(";")
+        }
+        cookie = said.partition(";")[0]
+        async with asking() as client:
+            assert await opens(client, cookie)
+            assert await opens(client, f"other=1; {cookie}; more=2")
+            assert await opens(client, f"a:b=1; {cookie}")
+
+    asyncio.run(go())
+
+
+def test_another_keys_session_does_not_open_the_page() -> None:
+    async def go() -> None:
+        async with asking() as client:
+            assert not await opens(client, (await cookie_for(KEY + "x")).partition(";")[0])
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize(
     "cookie", [None, "", f"{COOKIE}=", f"{COOKIE}=x", f"{COOKIE}={KEY}", "a:b=1", "=", "ü", f"{COOKIE}=ü"]
 )
 def test_odd_cookies_of_others_open_nothing_and_break_nothing(cookie: str | None) -> None:
-    assert not Authenticator(KEY).admits_cookie(page(cookie))
+    async def go() -> None:
+        async with asking() as client:
+            assert not await opens(client, cookie)
+
+    asyncio.run(go())
 
 
-def test_a_cookie_of_others_does_not_hide_ours() -> None:
-    authenticator = Authenticator(KEY)
-    assert authenticator.admits_cookie(page(f"a:b=1; {cookie_of(authenticator)}"))
+def test_a_session_that_somebody_changed_opens_nothing() -> None:
+    async def go() -> None:
+        name, _, value = (await cookie_for(KEY)).partition(";")[0].partition("=")
+        forged = base64.b64encode(b'{"opened": true}').decode() + value[value.index(".") :].replace("a", "b")
+        async with asking() as client:
+            assert not await opens(client, f"{name}={forged}")
+
+    asyncio.run(go())
 
 
 # --- a key that nobody configured
