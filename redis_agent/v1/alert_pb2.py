@@ -26,23 +26,23 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from redis_agent.v1 import types_pb2 as redis__agent_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aredis_agent/v1/alert.proto\x12\x0eredis_agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aredis_agent/v1/types.proto\"\xaa\x02\n\x05\x41lert\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.redis_agent.v1.AlertKind\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.redis_agent.v1.AlertState\x12*\n\x08severity\x18\x05 \x01(\x0e\x32\x18.redis_agent.v1.Severity\x12\x10\n\x08instance\x18\x06 \x01(\t\x12\r\n\x05title\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02\x61t\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x0cNotification\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08receiver\x18\x03 \x01(\t\x12%\n\x06\x61lerts\x18\x04 \x03(\x0b\x32\x15.redis_agent.v1.Alert\"\xa3\x02\n\nAlertEvent\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.redis_agent.v1.AlertEventKind\x12\r\n\x05group\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.redis_agent.v1.Origin\x12$\n\x05\x61lert\x18\x05 \x01(\x0b\x32\x15.redis_agent.v1.Alert\x12\x32\n\x0cnotification\x18\x06 \x01(\x0b\x32\x1c.redis_agent.v1.Notification\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\r\n\x05\x66inal\x18\t \x01(\x08*[\n\nAlertState\x12\x1b\n\x17\x41LERT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41LERT_STATE_FIRING\x10\x01\x12\x18\n\x14\x41LERT_STATE_RESOLVED\x10\x02*p\n\tAlertKind\x12\x1a\n\x16\x41LERT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41LERT_KIND_ANOMALY\x10\x01\x12\x17\n\x13\x41LERT_KIND_FAILOVER\x10\x02\x12\x16\n\x12\x41LERT_KIND_BLOCKED\x10\x03*\xaa\x01\n\x0e\x41lertEventKind\x12 \n\x1c\x41LERT_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LERT_EVENT_KIND_CHANGED\x10\x01\x12\x1b\n\x17\x41LERT_EVENT_KIND_NOTIFY\x10\x02\x12\x1e\n\x1a\x41LERT_EVENT_KIND_DELIVERED\x10\x03\x12\x1b\n\x17\x41LERT_EVENT_KIND_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aredis_agent/v1/alert.proto\x12\x0eredis_agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aredis_agent/v1/types.proto\"\xbd\x02\n\x05\x41lert\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.redis_agent.v1.AlertKind\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.redis_agent.v1.AlertState\x12*\n\x08severity\x18\x05 \x01(\x0e\x32\x18.redis_agent.v1.Severity\x12\x10\n\x08instance\x18\x06 \x01(\t\x12\r\n\x05title\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02\x61t\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\troute_key\x18\x0b \x01(\t\"b\n\x0cNotification\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08receiver\x18\x03 \x01(\t\x12%\n\x06\x61lerts\x18\x04 \x03(\x0b\x32\x15.redis_agent.v1.Alert\"\xa3\x02\n\nAlertEvent\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.redis_agent.v1.AlertEventKind\x12\r\n\x05group\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.redis_agent.v1.Origin\x12$\n\x05\x61lert\x18\x05 \x01(\x0b\x32\x15.redis_agent.v1.Alert\x12\x32\n\x0cnotification\x18\x06 \x01(\x0b\x32\x1c.redis_agent.v1.Notification\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\r\n\x05\x66inal\x18\t \x01(\x08*[\n\nAlertState\x12\x1b\n\x17\x41LERT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41LERT_STATE_FIRING\x10\x01\x12\x18\n\x14\x41LERT_STATE_RESOLVED\x10\x02*\x88\x01\n\tAlertKind\x12\x1a\n\x16\x41LERT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41LERT_KIND_ANOMALY\x10\x01\x12\x17\n\x13\x41LERT_KIND_FAILOVER\x10\x02\x12\x16\n\x12\x41LERT_KIND_BLOCKED\x10\x03\x12\x16\n\x12\x41LERT_KIND_FINDING\x10\x04*\xaa\x01\n\x0e\x41lertEventKind\x12 \n\x1c\x41LERT_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LERT_EVENT_KIND_CHANGED\x10\x01\x12\x1b\n\x17\x41LERT_EVENT_KIND_NOTIFY\x10\x02\x12\x1e\n\x1a\x41LERT_EVENT_KIND_DELIVERED\x10\x03\x12\x1b\n\x17\x41LERT_EVENT_KIND_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'redis_agent.v1.alert_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ALERTSTATE']._serialized_start=802
-  _globals['_ALERTSTATE']._serialized_end=893
-  _globals['_ALERTKIND']._serialized_start=895
-  _globals['_ALERTKIND']._serialized_end=1007
-  _globals['_ALERTEVENTKIND']._serialized_start=1010
-  _globals['_ALERTEVENTKIND']._serialized_end=1180
+  _globals['_ALERTSTATE']._serialized_start=821
+  _globals['_ALERTSTATE']._serialized_end=912
+  _globals['_ALERTKIND']._serialized_start=915
+  _globals['_ALERTKIND']._serialized_end=1051
+  _globals['_ALERTEVENTKIND']._serialized_start=1054
+  _globals['_ALERTEVENTKIND']._serialized_end=1224
   _globals['_ALERT']._serialized_start=108
-  _globals['_ALERT']._serialized_end=406
-  _globals['_NOTIFICATION']._serialized_start=408
-  _globals['_NOTIFICATION']._serialized_end=506
-  _globals['_ALERTEVENT']._serialized_start=509
-  _globals['_ALERTEVENT']._serialized_end=800
+  _globals['_ALERT']._serialized_end=425
+  _globals['_NOTIFICATION']._serialized_start=427
+  _globals['_NOTIFICATION']._serialized_end=525
+  _globals['_ALERTEVENT']._serialized_start=528
+  _globals['_ALERTEVENT']._serialized_end=819
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,7 @@ class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.V
     ALERT_KIND_ANOMALY: _AlertKind.ValueType  # 1
     ALERT_KIND_FAILOVER: _AlertKind.ValueType  # 2
     ALERT_KIND_BLOCKED: _AlertKind.ValueType  # 3
+    ALERT_KIND_FINDING: _AlertKind.ValueType  # 4
 
 class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper): ...
 
@@ -55,6 +56,7 @@ ALERT_KIND_UNSPECIFIED: AlertKind.ValueType  # 0
 ALERT_KIND_ANOMALY: AlertKind.ValueType  # 1
 ALERT_KIND_FAILOVER: AlertKind.ValueType  # 2
 ALERT_KIND_BLOCKED: AlertKind.ValueType  # 3
+ALERT_KIND_FINDING: AlertKind.ValueType  # 4
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
 class _AlertEventKind:
@@ -94,6 +96,7 @@ class Alert(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     OPENED_AT_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    ROUTE_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     group: _builtins.str
     kind: Global___AlertKind.ValueType
@@ -102,6 +105,8 @@ class Alert(_message.Message):
     instance: _builtins.str
     title: _builtins.str
     detail: _builtins.str
+    route_key: _builtins.str
+    """What routes tell apart: anomaly, failover, blocked, or a finding's kind, like clock-jump."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -119,10 +124,11 @@ class Alert(_message.Message):
         detail: _builtins.str = ...,
         opened_at: _timestamp_pb2.Timestamp | None = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
+        route_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "opened_at", b"opened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "detail", b"detail", "group", b"group", "id", b"id", "instance", b"instance", "kind", b"kind", "opened_at", b"opened_at", "severity", b"severity", "state", b"state", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "detail", b"detail", "group", b"group", "id", b"id", "instance", b"instance", "kind", b"kind", "opened_at", b"opened_at", "route_key", b"route_key", "severity", b"severity", "state", b"state", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,64 +24,65 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from redis_agent.v1 import failover_pb2 as redis__agent_dot_v1_dot_failover__pb2
+from redis_agent.v1 import finding_pb2 as redis__agent_dot_v1_dot_finding__pb2
 from redis_agent.v1 import observation_pb2 as redis__agent_dot_v1_dot_observation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%redis_agent/v1/failover_service.proto\x12\x0eredis_agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dredis_agent/v1/failover.proto\x1a redis_agent/v1/observation.proto\"\xd4\x01\n\nSiteStatus\x12\x12\n\ndatacenter\x18\x01 \x01(\t\x12*\n\x06health\x18\x02 \x01(\x0e\x32\x1a.redis_agent.v1.SiteHealth\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\"\n\x04role\x18\x05 \x01(\x0e\x32\x14.redis_agent.v1.Role\x12\'\n\x05votes\x18\x06 \x03(\x0b\x32\x18.redis_agent.v1.VoteSeen\"\xea\x01\n\x0eInstanceStatus\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\t\x12\x19\n\x11\x61\x63tive_datacenter\x18\x03 \x01(\t\x12\x0c\n\x04mode\x18\x04 \x01(\t\x12)\n\x05sites\x18\x05 \x03(\x0b\x32\x1a.redis_agent.v1.SiteStatus\x12*\n\x08\x66\x61ilover\x18\x06 \x01(\x0b\x32\x18.redis_agent.v1.Failover\x12\x10\n\x08refusals\x18\x07 \x03(\t\x12\x0e\n\x06paused\x18\x08 \x01(\x08\x12\x14\n\x0cpause_reason\x18\t \x01(\t\"\xeb\x02\n\x08\x46\x61ilover\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.redis_agent.v1.Stage\x12\"\n\x04plan\x18\x04 \x01(\x0b\x32\x14.redis_agent.v1.Plan\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12.\n\ndecided_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x66\x65nce\x18\t \x01(\x0e\x32\x15.redis_agent.v1.Fence\x12%\n\x06phases\x18\n \x03(\x0b\x32\x15.redis_agent.v1.Phase\x12-\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x1d.redis_agent.v1.FailoverEvent\"\x17\n\x15GetFleetStatusRequest\"K\n\x16GetFleetStatusResponse\x12\x31\n\tinstances\x18\x01 \x03(\x0b\x32\x1e.redis_agent.v1.InstanceStatus\",\n\x18GetInstanceStatusRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\"K\n\x19GetInstanceStatusResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.redis_agent.v1.InstanceStatus\"c\n\x13PlanFailoverRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.redis_agent.v1.FailoverKind\"L\n\x14PlanFailoverResponse\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.redis_agent.v1.Plan\x12\x10\n\x08refusals\x18\x02 \x03(\t\"\x99\x01\n\x16\x45xecuteFailoverRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.redis_agent.v1.FailoverKind\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"E\n\x17\x45xecuteFailoverResponse\x12*\n\x08\x66\x61ilover\x18\x01 \x01(\x0b\x32\x18.redis_agent.v1.Failover\"D\n\x16\x41pproveFailoverRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"E\n\x17\x41pproveFailoverResponse\x12*\n\x08\x66\x61ilover\x18\x01 \x01(\x0b\x32\x18.redis_agent.v1.Failover\" \n\x12GetFailoverRequest\x12\n\n\x02id\x18\x01 \x01(\t\"A\n\x13GetFailoverResponse\x12*\n\x08\x66\x61ilover\x18\x01 \x01(\x0b\x32\x18.redis_agent.v1.Failover\";\n\x14ListFailoversRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\"D\n\x15ListFailoversResponse\x12+\n\tfailovers\x18\x01 \x03(\x0b\x32\x18.redis_agent.v1.Failover\")\n\x15WatchFailoversRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\"F\n\x16WatchFailoversResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.redis_agent.v1.FailoverEvent\"0\n\x0cPauseRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x0f\n\rPauseResponse\"!\n\rResumeRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\"\x10\n\x0eResumeResponse*\x85\x01\n\nSiteHealth\x12\x1b\n\x17SITE_HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eSITE_HEALTH_UP\x10\x01\x12\x17\n\x13SITE_HEALTH_SUSPECT\x10\x02\x12\x14\n\x10SITE_HEALTH_DOWN\x10\x03\x12\x17\n\x13SITE_HEALTH_UNKNOWN\x10\x04\x32\xa7\x07\n\x0f\x46\x61iloverService\x12_\n\x0eGetFleetStatus\x12%.redis_agent.v1.GetFleetStatusRequest\x1a&.redis_agent.v1.GetFleetStatusResponse\x12h\n\x11GetInstanceStatus\x12(.redis_agent.v1.GetInstanceStatusRequest\x1a).redis_agent.v1.GetInstanceStatusResponse\x12Y\n\x0cPlanFailover\x12#.redis_agent.v1.PlanFailoverRequest\x1a$.redis_agent.v1.PlanFailoverResponse\x12\x62\n\x0f\x45xecuteFailover\x12&.redis_agent.v1.ExecuteFailoverRequest\x1a\'.redis_agent.v1.ExecuteFailoverResponse\x12\x62\n\x0f\x41pproveFailover\x12&.redis_agent.v1.ApproveFailoverRequest\x1a\'.redis_agent.v1.ApproveFailoverResponse\x12V\n\x0bGetFailover\x12\".redis_agent.v1.GetFailoverRequest\x1a#.redis_agent.v1.GetFailoverResponse\x12\\\n\rListFailovers\x12$.redis_agent.v1.ListFailoversRequest\x1a%.redis_agent.v1.ListFailoversResponse\x12\x61\n\x0eWatchFailovers\x12%.redis_agent.v1.WatchFailoversRequest\x1a&.redis_agent.v1.WatchFailoversResponse0\x01\x12\x44\n\x05Pause\x12\x1c.redis_agent.v1.PauseRequest\x1a\x1d.redis_agent.v1.PauseResponse\x12G\n\x06Resume\x12\x1d.redis_agent.v1.ResumeRequest\x1a\x1e.redis_agent.v1.ResumeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%redis_agent/v1/failover_service.proto\x12\x0eredis_agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dredis_agent/v1/failover.proto\x1a\x1credis_agent/v1/finding.proto\x1a redis_agent/v1/observation.proto\"\xd4\x01\n\nSiteStatus\x12\x12\n\ndatacenter\x18\x01 \x01(\t\x12*\n\x06health\x18\x02 \x01(\x0e\x32\x1a.redis_agent.v1.SiteHealth\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\"\n\x04role\x18\x05 \x01(\x0e\x32\x14.redis_agent.v1.Role\x12\'\n\x05votes\x18\x06 \x03(\x0b\x32\x18.redis_agent.v1.VoteSeen\"\xea\x01\n\x0eInstanceStatus\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\t\x12\x19\n\x11\x61\x63tive_datacenter\x18\x03 \x01(\t\x12\x0c\n\x04mode\x18\x04 \x01(\t\x12)\n\x05sites\x18\x05 \x03(\x0b\x32\x1a.redis_agent.v1.SiteStatus\x12*\n\x08\x66\x61ilover\x18\x06 \x01(\x0b\x32\x18.redis_agent.v1.Failover\x12\x10\n\x08refusals\x18\x07 \x03(\t\x12\x0e\n\x06paused\x18\x08 \x01(\x08\x12\x14\n\x0cpause_reason\x18\t \x01(\t\"\xeb\x02\n\x08\x46\x61ilover\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.redis_agent.v1.Stage\x12\"\n\x04plan\x18\x04 \x01(\x0b\x32\x14.redis_agent.v1.Plan\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12.\n\ndecided_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x66\x65nce\x18\t \x01(\x0e\x32\x15.redis_agent.v1.Fence\x12%\n\x06phases\x18\n \x03(\x0b\x32\x15.redis_agent.v1.Phase\x12-\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x1d.redis_agent.v1.FailoverEvent\"\x17\n\x15GetFleetStatusRequest\"v\n\x16GetFleetStatusResponse\x12\x31\n\tinstances\x18\x01 \x03(\x0b\x32\x1e.redis_agent.v1.InstanceStatus\x12)\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x17.redis_agent.v1.Finding\",\n\x18GetInstanceStatusRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\"K\n\x19GetInstanceStatusResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.redis_agent.v1.InstanceStatus\"c\n\x13PlanFailoverRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.redis_agent.v1.FailoverKind\"L\n\x14PlanFailoverResponse\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.redis_agent.v1.Plan\x12\x10\n\x08refusals\x18\x02 \x03(\t\"\x99\x01\n\x16\x45xecuteFailoverRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.redis_agent.v1.FailoverKind\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"E\n\x17\x45xecuteFailoverResponse\x12*\n\x08\x66\x61ilover\x18\x01 \x01(\x0b\x32\x18.redis_agent.v1.Failover\"D\n\x16\x41pproveFailoverRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"E\n\x17\x41pproveFailoverResponse\x12*\n\x08\x66\x61ilover\x18\x01 \x01(\x0b\x32\x18.redis_agent.v1.Failover\" \n\x12GetFailoverRequest\x12\n\n\x02id\x18\x01 \x01(\t\"A\n\x13GetFailoverResponse\x12*\n\x08\x66\x61ilover\x18\x01 \x01(\x0b\x32\x18.redis_agent.v1.Failover\";\n\x14ListFailoversRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\"D\n\x15ListFailoversResponse\x12+\n\tfailovers\x18\x01 \x03(\x0b\x32\x18.redis_agent.v1.Failover\")\n\x15WatchFailoversRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\"F\n\x16WatchFailoversResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.redis_agent.v1.FailoverEvent\"?\n\x0cPauseRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"\x1e\n\rPauseResponse\x12\r\n\x05where\x18\x01 \x01(\t\"0\n\rResumeRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\"\x10\n\x0eResumeResponse*\x85\x01\n\nSiteHealth\x12\x1b\n\x17SITE_HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eSITE_HEALTH_UP\x10\x01\x12\x17\n\x13SITE_HEALTH_SUSPECT\x10\x02\x12\x14\n\x10SITE_HEALTH_DOWN\x10\x03\x12\x17\n\x13SITE_HEALTH_UNKNOWN\x10\x04\x32\xa7\x07\n\x0f\x46\x61iloverService\x12_\n\x0eGetFleetStatus\x12%.redis_agent.v1.GetFleetStatusRequest\x1a&.redis_agent.v1.GetFleetStatusResponse\x12h\n\x11GetInstanceStatus\x12(.redis_agent.v1.GetInstanceStatusRequest\x1a).redis_agent.v1.GetInstanceStatusResponse\x12Y\n\x0cPlanFailover\x12#.redis_agent.v1.PlanFailoverRequest\x1a$.redis_agent.v1.PlanFailoverResponse\x12\x62\n\x0f\x45xecuteFailover\x12&.redis_agent.v1.ExecuteFailoverRequest\x1a\'.redis_agent.v1.ExecuteFailoverResponse\x12\x62\n\x0f\x41pproveFailover\x12&.redis_agent.v1.ApproveFailoverRequest\x1a\'.redis_agent.v1.ApproveFailoverResponse\x12V\n\x0bGetFailover\x12\".redis_agent.v1.GetFailoverRequest\x1a#.redis_agent.v1.GetFailoverResponse\x12\\\n\rListFailovers\x12$.redis_agent.v1.ListFailoversRequest\x1a%.redis_agent.v1.ListFailoversResponse\x12\x61\n\x0eWatchFailovers\x12%.redis_agent.v1.WatchFailoversRequest\x1a&.redis_agent.v1.WatchFailoversResponse0\x01\x12\x44\n\x05Pause\x12\x1c.redis_agent.v1.PauseRequest\x1a\x1d.redis_agent.v1.PauseResponse\x12G\n\x06Resume\x12\x1d.redis_agent.v1.ResumeRequest\x1a\x1e.redis_agent.v1.ResumeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'redis_agent.v1.failover_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SITEHEALTH']._serialized_start=2213
-  _globals['_SITEHEALTH']._serialized_end=2346
-  _globals['_SITESTATUS']._serialized_start=156
-  _globals['_SITESTATUS']._serialized_end=368
-  _globals['_INSTANCESTATUS']._serialized_start=371
-  _globals['_INSTANCESTATUS']._serialized_end=605
-  _globals['_FAILOVER']._serialized_start=608
-  _globals['_FAILOVER']._serialized_end=971
-  _globals['_GETFLEETSTATUSREQUEST']._serialized_start=973
-  _globals['_GETFLEETSTATUSREQUEST']._serialized_end=996
-  _globals['_GETFLEETSTATUSRESPONSE']._serialized_start=998
-  _globals['_GETFLEETSTATUSRESPONSE']._serialized_end=1073
-  _globals['_GETINSTANCESTATUSREQUEST']._serialized_start=1075
-  _globals['_GETINSTANCESTATUSREQUEST']._serialized_end=1119
-  _globals['_GETINSTANCESTATUSRESPONSE']._serialized_start=1121
-  _globals['_GETINSTANCESTATUSRESPONSE']._serialized_end=1196
-  _globals['_PLANFAILOVERREQUEST']._serialized_start=1198
-  _globals['_PLANFAILOVERREQUEST']._serialized_end=1297
-  _globals['_PLANFAILOVERRESPONSE']._serialized_start=1299
-  _globals['_PLANFAILOVERRESPONSE']._serialized_end=1375
-  _globals['_EXECUTEFAILOVERREQUEST']._serialized_start=1378
-  _globals['_EXECUTEFAILOVERREQUEST']._serialized_end=1531
-  _globals['_EXECUTEFAILOVERRESPONSE']._serialized_start=1533
-  _globals['_EXECUTEFAILOVERRESPONSE']._serialized_end=1602
-  _globals['_APPROVEFAILOVERREQUEST']._serialized_start=1604
-  _globals['_APPROVEFAILOVERREQUEST']._serialized_end=1672
-  _globals['_APPROVEFAILOVERRESPONSE']._serialized_start=1674
-  _globals['_APPROVEFAILOVERRESPONSE']._serialized_end=1743
-  _globals['_GETFAILOVERREQUEST']._serialized_start=1745
-  _globals['_GETFAILOVERREQUEST']._serialized_end=1777
-  _globals['_GETFAILOVERRESPONSE']._serialized_start=1779
-  _globals['_GETFAILOVERRESPONSE']._serialized_end=1844
-  _globals['_LISTFAILOVERSREQUEST']._serialized_start=1846
-  _globals['_LISTFAILOVERSREQUEST']._serialized_end=1905
-  _globals['_LISTFAILOVERSRESPONSE']._serialized_start=1907
-  _globals['_LISTFAILOVERSRESPONSE']._serialized_end=1975
-  _globals['_WATCHFAILOVERSREQUEST']._serialized_start=1977
-  _globals['_WATCHFAILOVERSREQUEST']._serialized_end=2018
-  _globals['_WATCHFAILOVERSRESPONSE']._serialized_start=2020
-  _globals['_WATCHFAILOVERSRESPONSE']._serialized_end=2090
-  _globals['_PAUSEREQUEST']._serialized_start=2092
-  _globals['_PAUSEREQUEST']._serialized_end=2140
-  _globals['_PAUSERESPONSE']._serialized_start=2142
-  _globals['_PAUSERESPONSE']._serialized_end=2157
-  _globals['_RESUMEREQUEST']._serialized_start=2159
-  _globals['_RESUMEREQUEST']._serialized_end=2192
-  _globals['_RESUMERESPONSE']._serialized_start=2194
-  _globals['_RESUMERESPONSE']._serialized_end=2210
-  _globals['_FAILOVERSERVICE']._serialized_start=2349
-  _globals['_FAILOVERSERVICE']._serialized_end=3284
+  _globals['_SITEHEALTH']._serialized_start=2331
+  _globals['_SITEHEALTH']._serialized_end=2464
+  _globals['_SITESTATUS']._serialized_start=186
+  _globals['_SITESTATUS']._serialized_end=398
+  _globals['_INSTANCESTATUS']._serialized_start=401
+  _globals['_INSTANCESTATUS']._serialized_end=635
+  _globals['_FAILOVER']._serialized_start=638
+  _globals['_FAILOVER']._serialized_end=1001
+  _globals['_GETFLEETSTATUSREQUEST']._serialized_start=1003
+  _globals['_GETFLEETSTATUSREQUEST']._serialized_end=1026
+  _globals['_GETFLEETSTATUSRESPONSE']._serialized_start=1028
+  _globals['_GETFLEETSTATUSRESPONSE']._serialized_end=1146
+  _globals['_GETINSTANCESTATUSREQUEST']._serialized_start=1148
+  _globals['_GETINSTANCESTATUSREQUEST']._serialized_end=1192
+  _globals['_GETINSTANCESTATUSRESPONSE']._serialized_start=1194
+  _globals['_GETINSTANCESTATUSRESPONSE']._serialized_end=1269
+  _globals['_PLANFAILOVERREQUEST']._serialized_start=1271
+  _globals['_PLANFAILOVERREQUEST']._serialized_end=1370
+  _globals['_PLANFAILOVERRESPONSE']._serialized_start=1372
+  _globals['_PLANFAILOVERRESPONSE']._serialized_end=1448
+  _globals['_EXECUTEFAILOVERREQUEST']._serialized_start=1451
+  _globals['_EXECUTEFAILOVERREQUEST']._serialized_end=1604
+  _globals['_EXECUTEFAILOVERRESPONSE']._serialized_start=1606
+  _globals['_EXECUTEFAILOVERRESPONSE']._serialized_end=1675
+  _globals['_APPROVEFAILOVERREQUEST']._serialized_start=1677
+  _globals['_APPROVEFAILOVERREQUEST']._serialized_end=1745
+  _globals['_APPROVEFAILOVERRESPONSE']._serialized_start=1747
+  _globals['_APPROVEFAILOVERRESPONSE']._serialized_end=1816
+  _globals['_GETFAILOVERREQUEST']._serialized_start=1818
+  _globals['_GETFAILOVERREQUEST']._serialized_end=1850
+  _globals['_GETFAILOVERRESPONSE']._serialized_start=1852
+  _globals['_GETFAILOVERRESPONSE']._serialized_end=1917
+  _globals['_LISTFAILOVERSREQUEST']._serialized_start=1919
+  _globals['_LISTFAILOVERSREQUEST']._serialized_end=1978
+  _globals['_LISTFAILOVERSRESPONSE']._serialized_start=1980
+  _globals['_LISTFAILOVERSRESPONSE']._serialized_end=2048
+  _globals['_WATCHFAILOVERSREQUEST']._serialized_start=2050
+  _globals['_WATCHFAILOVERSREQUEST']._serialized_end=2091
+  _globals['_WATCHFAILOVERSRESPONSE']._serialized_start=2093
+  _globals['_WATCHFAILOVERSRESPONSE']._serialized_end=2163
+  _globals['_PAUSEREQUEST']._serialized_start=2165
+  _globals['_PAUSEREQUEST']._serialized_end=2228
+  _globals['_PAUSERESPONSE']._serialized_start=2230
+  _globals['_PAUSERESPONSE']._serialized_end=2260
+  _globals['_RESUMEREQUEST']._serialized_start=2262
+  _globals['_RESUMEREQUEST']._serialized_end=2310
+  _globals['_RESUMERESPONSE']._serialized_start=2312
+  _globals['_RESUMERESPONSE']._serialized_end=2328
+  _globals['_FAILOVERSERVICE']._serialized_start=2467
+  _globals['_FAILOVERSERVICE']._serialized_end=3402
 # @@protoc_insertion_point(module_scope)

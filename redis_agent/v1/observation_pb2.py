@@ -27,17 +27,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from redis_agent.v1 import types_pb2 as redis__agent_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n redis_agent/v1/observation.proto\x12\x0eredis_agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aredis_agent/v1/types.proto\"G\n\x0bReplication\x12\x0f\n\x07link_up\x18\x01 \x01(\x08\x12\x17\n\x0flast_io_seconds\x18\x02 \x01(\x03\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\xfb\x02\n\x0bObservation\x12\"\n\x04site\x18\x01 \x01(\x0b\x32\x14.redis_agent.v1.Site\x12\x0f\n\x07vantage\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07verdict\x18\x04 \x01(\x0e\x32\x17.redis_agent.v1.Verdict\x12&\n\x06reason\x18\x05 \x01(\x0e\x32\x16.redis_agent.v1.Reason\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\x12&\n\x06origin\x18\x07 \x01(\x0b\x32\x16.redis_agent.v1.Origin\x12-\n\nround_trip\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x04role\x18\t \x01(\x0e\x32\x14.redis_agent.v1.Role\x12\x30\n\x0breplication\x18\n \x01(\x0b\x32\x1b.redis_agent.v1.Replication*R\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PRIMARY\x10\x01\x12\x10\n\x0cROLE_REPLICA\x10\x02\x12\x10\n\x0cROLE_UNKNOWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n redis_agent/v1/observation.proto\x12\x0eredis_agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aredis_agent/v1/types.proto\"G\n\x0bReplication\x12\x0f\n\x07link_up\x18\x01 \x01(\x08\x12\x17\n\x0flast_io_seconds\x18\x02 \x01(\x03\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\xa3\x03\n\x0bObservation\x12\"\n\x04site\x18\x01 \x01(\x0b\x32\x14.redis_agent.v1.Site\x12\x0f\n\x07vantage\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07verdict\x18\x04 \x01(\x0e\x32\x17.redis_agent.v1.Verdict\x12&\n\x06reason\x18\x05 \x01(\x0e\x32\x16.redis_agent.v1.Reason\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\x12&\n\x06origin\x18\x07 \x01(\x0b\x32\x16.redis_agent.v1.Origin\x12-\n\nround_trip\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x04role\x18\t \x01(\x0e\x32\x14.redis_agent.v1.Role\x12\x30\n\x0breplication\x18\n \x01(\x0b\x32\x1b.redis_agent.v1.Replication\x12&\n\x03\x61ge\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa6\x01\n\x0cObservations\x12\x0f\n\x07vantage\x18\x01 \x01(\t\x12&\n\x06origin\x18\x02 \x01(\x0b\x32\x16.redis_agent.v1.Origin\x12\x31\n\x0cobservations\x18\x03 \x03(\x0b\x32\x1b.redis_agent.v1.Observation\x12*\n\x07holding\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*R\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PRIMARY\x10\x01\x12\x10\n\x0cROLE_REPLICA\x10\x02\x12\x10\n\x0cROLE_UNKNOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'redis_agent.v1.observation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=600
-  _globals['_ROLE']._serialized_end=682
+  _globals['_ROLE']._serialized_start=809
+  _globals['_ROLE']._serialized_end=891
   _globals['_REPLICATION']._serialized_start=145
   _globals['_REPLICATION']._serialized_end=216
   _globals['_OBSERVATION']._serialized_start=219
-  _globals['_OBSERVATION']._serialized_end=598
+  _globals['_OBSERVATION']._serialized_end=638
+  _globals['_OBSERVATIONS']._serialized_start=641
+  _globals['_OBSERVATIONS']._serialized_end=807
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from redis_agent.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -83,6 +85,7 @@ class Observation(_message.Message):
     ROUND_TRIP_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     REPLICATION_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     vantage: _builtins.str
     verdict: _types_pb2.Verdict.ValueType
     reason: _types_pb2.Reason.ValueType
@@ -98,6 +101,10 @@ class Observation(_message.Message):
     def round_trip(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def replication(self) -> Global___Replication: ...
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long before it was handed to the log it was seen, by the vantage's own monotonic clock."""
+
     def __init__(
         self,
         *,
@@ -111,11 +118,49 @@ class Observation(_message.Message):
         round_trip: _duration_pb2.Duration | None = ...,
         role: Global___Role.ValueType = ...,
         replication: Global___Replication | None = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "origin", b"origin", "replication", b"replication", "round_trip", b"round_trip", "site", b"site"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "at", b"at", "origin", b"origin", "replication", b"replication", "round_trip", b"round_trip", "site", b"site"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "evidence", b"evidence", "origin", b"origin", "reason", b"reason", "replication", b"replication", "role", b"role", "round_trip", b"round_trip", "site", b"site", "vantage", b"vantage", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "at", b"at", "evidence", b"evidence", "origin", b"origin", "reason", b"reason", "replication", b"replication", "role", b"role", "round_trip", b"round_trip", "site", b"site", "vantage", b"vantage", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Observation: _TypeAlias = Observation  # noqa: Y015
+
+@_typing.final
+class Observations(_message.Message):
+    """What one collector says at once: all of a tick, or what is news, alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VANTAGE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    HOLDING_FIELD_NUMBER: _builtins.int
+    vantage: _builtins.str
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin: ...
+    @_builtins.property
+    def observations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Observation]:
+        """Vantage and origin are the message's."""
+
+    @_builtins.property
+    def holding(self) -> _duration_pb2.Duration:
+        """Set in a tick: whatever else this collector said since its start still holds, and was seen again so long ago at most."""
+
+    def __init__(
+        self,
+        *,
+        vantage: _builtins.str = ...,
+        origin: _types_pb2.Origin | None = ...,
+        observations: _abc.Iterable[Global___Observation] | None = ...,
+        holding: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holding", b"holding", "origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holding", b"holding", "observations", b"observations", "origin", b"origin", "vantage", b"vantage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Observations: _TypeAlias = Observations  # noqa: Y015

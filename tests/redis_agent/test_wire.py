@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from redis_agent import model as m
 from redis_agent import wire
 from redis_agent.errors import Malformed
-from redis_agent.v1 import alert_pb2, anomaly_pb2, failover_pb2, observation_pb2, types_pb2
+from redis_agent.v1 import alert_pb2, anomaly_pb2, failover_pb2, finding_pb2, observation_pb2, types_pb2
 
 # Timestamp and datetime both end with the year 9999; a zone's offset must not push an instant over either edge.
 _EARLIEST, _LATEST = datetime(1, 1, 2), datetime(9999, 12, 30)  # noqa: DTZ001 - hypothesis adds the zones
@@ -31,12 +32,17 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     timedelta: st.timedeltas(timedelta(days=-3_600_000), timedelta(days=3_600_000)),
     datetime: st.datetimes(_EARLIEST, _LATEST, timezones=_ZONES),
 }
+_PAST = st.timedeltas(timedelta(), timedelta(days=3_600_000))
 # Where the wire's integers are wider than 32 bits.
 _FIELDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (m.Origin, "sequence"): st.integers(0, 2**64 - 1),
     (m.Record, "epoch"): st.integers(0, 2**64 - 1),
     (m.Replication, "last_io_seconds"): st.integers(-(2**63), 2**63 - 1),
     (m.Replication, "offset"): st.integers(-(2**63), 2**63 - 1),
+    # What was seen was seen before it was said, and by somebody.
+    (m.Observation, "age"): _PAST,
+    (m.Observations, "holding"): st.none() | _PAST,
+    (m.Observations, "vantage"): st.text(min_size=1, max_size=20),
 }
 
 
@@ -56,12 +62,20 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(kind)
     hints = typing.get_type_hints(kind)
     fields = {f.name: _FIELDS.get((kind, f.name), values(hints[f.name])) for f in dataclasses.fields(kind)}
-    return st.builds(kind, **fields)
+    built = st.builds(kind, **fields)
+    return built.map(_of_one_sender) if kind is m.Observations else built
+
+
+def _of_one_sender(said: m.Observations) -> m.Observations:
+    own = tuple(replace(each, vantage=said.vantage, origin=said.origin) for each in said.observations)
+    return replace(said, observations=own)
 
 
 Codec = tuple[Any, Callable[[Any], Message], Callable[[bytes], Any]]
 CODECS: dict[str, Codec] = {
-    "observation": (m.Observation, wire.observation_to, wire.decode_observation),
+    "observations": (m.Observations, wire.observations_to, wire.decode_observations),
+    "finding": (m.Finding, wire.finding_to, wire.decode_finding),
+    "control": (m.ControlRecord, wire.control_to, wire.decode_control),
     "anomaly": (m.Anomaly, wire.anomaly_to, wire.decode_anomaly),
     "failover event": (m.FailoverEvent, wire.failover_event_to, wire.decode_failover_event),
     "alert event": (m.AlertEvent, wire.alert_event_to, wire.decode_alert_event),
@@ -138,6 +152,8 @@ WRAPPERS = {
     m.Reason: types_pb2.Reason,
     m.Severity: types_pb2.Severity,
     m.Role: observation_pb2.Role,
+    m.FindingKind: finding_pb2.FindingKind,
+    m.FindingState: finding_pb2.FindingState,
     m.AnomalyState: anomaly_pb2.AnomalyState,
     m.Kind: failover_pb2.FailoverKind,
     m.Stage: failover_pb2.Stage,
@@ -178,10 +194,17 @@ def test_a_verdict_from_a_newer_version_makes_the_record_malformed_not_up() -> N
         evidence="PONG",
         origin=m.Origin("collector@here/1", 1),
     )
-    message = wire.observation_to(told)
-    message.verdict = 7  # type: ignore[assignment]
+    message = wire.observations_to(m.Observations(told.vantage, told.origin, (told,)))
+    message.observations[0].verdict = 7  # type: ignore[assignment]
     with pytest.raises(Malformed, match="Verdict: unknown wire value 7"):
-        wire.decode_observation(message.SerializeToString())
+        wire.decode_observations(message.SerializeToString())
+
+
+def test_what_claims_to_be_younger_than_now_is_malformed() -> None:
+    message = observation_pb2.Observations(vantage="witness")
+    message.observations.add().age.FromTimedelta(timedelta(seconds=-1))
+    with pytest.raises(Malformed, match="from the future"):
+        wire.decode_observations(message.SerializeToString())
 
 
 def test_a_time_beyond_the_calendar_is_malformed() -> None:
