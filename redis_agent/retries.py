@@ -33,15 +33,26 @@ def patiently(
     )
 
 
+class Once:
+    """Says something when it differs from what it said before."""
+
+    def __init__(self, say: Callable[[str], None] = logger.warning) -> None:
+        self._say = say
+        self._said = ""
+
+    def __call__(self, text: str) -> None:
+        """Say it, unless it was said last. Empty: what comes next is news whatever it is."""
+        if text != self._said:
+            self._said = text
+            if text:
+                self._say(text)
+
+
 def said_once(text: str, say: Callable[[str], None] = logger.warning) -> Callable[[RetryCallState], None]:
     """For `before_sleep`: says the error, put into `text`, when it is another than before."""
-    said = ""
+    once = Once(say)
 
     def tell(state: RetryCallState) -> None:
-        nonlocal said
-        fault = str(state.outcome.exception()) if state.outcome is not None else ""
-        if fault != said:
-            said = fault
-            say(text % fault)
+        once(text % (state.outcome.exception() if state.outcome is not None else ""))
 
     return tell

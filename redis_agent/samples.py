@@ -2,7 +2,8 @@
 
 A record of the metrics topic is one Arrow IPC stream of this schema. Counters (`kind` = counter) are as Redis gives them:
 they fall to zero at a restart, which `run_id` tells; rates are the reader's to make. A value that the target doesn't give
-is null, never zero. The schema's metadata carries its version; each field's carries unit and kind.
+is null, never zero. `at` is the vantage's wall clock, for people; `monotonic_us` is its monotonic clock, for durations within
+one `source` (a header of the record). The schema's metadata carries its version; each field's carries unit and kind.
 """
 
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def _field(name: str, kind: pa.DataType, unit: str, nature: str, nullable: bool)
 SCHEMA = pa.schema(
     [
         _field("at", pa.timestamp("us", "UTC"), "us", "instant", nullable=False),
+        _field("monotonic_us", pa.int64(), "us", "instant", nullable=False),
         _field("instance", pa.string(), "", "key", nullable=False),
         _field("datacenter", pa.string(), "", "key", nullable=False),
         _field("vantage", pa.string(), "", "key", nullable=False),

@@ -22,16 +22,25 @@ class WorkerThread:
         """
         return await self._outcome(self._pool.submit(call, *args, **kwargs), None)
 
-    async def run_or_undo(self, call: Callable[[], R], undo: Callable[[], None]) -> R:
-        """As `run`; when the caller is cancelled after the call began, `undo` runs next: nobody saw what it gave."""
-        return await self._outcome(self._pool.submit(call), undo)
+    async def run_or_undo(
+        self, call: Callable[[], R], undo: Callable[[], None], interrupt: Callable[[], None] | None = None
+    ) -> R:
+        """As `run`; when the caller is cancelled after the call began, `undo` runs next: nobody saw what it gave.
 
-    async def _outcome(self, future: Future[R], undo: Callable[[], None] | None) -> R:
+        `interrupt` is called first then, on the caller's thread: it may make a call that waits return early.
+        """
+        return await self._outcome(self._pool.submit(call), undo, interrupt)
+
+    async def _outcome(
+        self, future: Future[R], undo: Callable[[], None] | None, interrupt: Callable[[], None] | None = None
+    ) -> R:
         waiter = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if not future.cancel():
+                if interrupt is not None:
+                    interrupt()
                 # Submitted before waiting, so that it runs next whatever becomes of the caller.
                 last = waiter if undo is None else asyncio.wrap_future(self._pool.submit(undo))
                 await asyncio.wait([waiter, last])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redis_agent import samples
 from redis_agent.samples import BY_NAME, METRICS, SCHEMA, Kind
 
-KEYS = ("at", "instance", "datacenter", "vantage", "run_id", "role", "ping_seconds")
+KEYS = ("at", "monotonic_us", "instance", "datacenter", "vantage", "run_id", "role", "ping_seconds")
 
 
 def read(value: bytes) -> pa.Table:
@@ -22,6 +22,7 @@ def columns(rows: int, **given: list[Any]) -> dict[str, list[Any]]:
     at = datetime(2026, 11, 23, 2, 0, 0, 123_456, tzinfo=UTC)
     keys: dict[str, list[Any]] = {
         "at": [at] * rows,
+        "monotonic_us": [7] * rows,
         "instance": ["orders"] * rows,
         "datacenter": ["dc-east"] * rows,
         "vantage": ["witness"] * rows,
@@ -48,6 +49,7 @@ def test_every_column_says_its_unit_and_how_it_moves() -> None:
         }
     assert {name: schema.field(name).metadata[b"kind"] for name in KEYS} == {
         "at": b"instant",
+        "monotonic_us": b"instant",
         "instance": b"key",
         "datacenter": b"key",
         "vantage": b"key",
@@ -81,7 +83,7 @@ def test_rows_come_back_as_they_were(rows: list[tuple[float | None, ...]]) -> No
     assert read(samples.encode(given_columns)).to_pydict() == given_columns
 
 
-@pytest.mark.parametrize("name", ["at", "instance", "datacenter", "vantage", "role", "ping_seconds"])
+@pytest.mark.parametrize("name", ["at", "monotonic_us", "instance", "datacenter", "vantage", "role", "ping_seconds"])
 def test_a_row_without_its_key_or_its_ping_is_refused(name: str) -> None:
     assert not SCHEMA.field(name).nullable
     with pytest.raises(ValueError, match=name):
