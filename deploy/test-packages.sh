@@ -8,6 +8,7 @@ need java default-jre-headless
 need mvn maven
 need named bind9
 need prometheus-redis-exporter prometheus-redis-exporter
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing faketime"
 { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1 || missing="$missing chromium"
 [ -z "$missing" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -3,8 +3,9 @@
     python examples/read_topics.py --bootstrap localhost:9092 --limit 10
 
 A record of the metrics topic is one Arrow IPC stream: the samples of one tick. Its schema carries its version, and each
-column its unit. A record of the observations topic is a protobuf message (`proto/redis_agent/v1/observation.proto`); who
-wrote it, in which order and in which trace stands in its headers, as in every topic's.
+column its unit. A record of the observations topic is a protobuf message, `Observations` of
+`proto/redis_agent/v1/observation.proto`: what one vantage says in one tick; who wrote it, in which order and in which trace
+stands in its headers, as in every topic's.
 """
 
 import argparse

@@ -6,65 +6,19 @@ when a service needs it and never printed. Relative paths start at the working d
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
-from redis_agent.fleet_types import Fqdn, Name, Port, RedisUrl, Seconds, Section
+from redis_agent.fleet_alerting import AlertingSection
+from redis_agent.fleet_log import EmbeddedLogSection, LogSection
+from redis_agent.fleet_types import STATE, Fqdn, Name, Port, RedisUrl, Seconds, Section
 from redis_agent.model import Datacenter, InstanceId, Mode, SiteId, Vantage
 
-STATE = Path(".redis-agent")
+SMALL_FLEET_SITES = 200
+_SAMPLES_HOME, _SAMPLES_OTHER = 15.0, 60.0
 SERVICES = ("collector", "detector", "controller", "notifier", "gateway")
-
-
-class EmbeddedLogSection(Section):
-    path: Path = STATE / "log.db"
-
-
-class KafkaSecurity(Section):
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    password_env: str | None = None
-
-    def properties(self) -> dict[str, str]:
-        """In librdkafka's names."""
-        named = {
-            "security.protocol": self.protocol,
-            "ssl.ca.location": self.ca_file,
-            "ssl.certificate.location": self.cert_file,
-            "ssl.key.location": self.key_file,
-            "sasl.mechanism": self.sasl_mechanism,
-            "sasl.username": self.username,
-            "sasl.password": self.reveal("password"),
-        }
-        return {key: str(value) for key, value in named.items() if value is not None}
-
-
-class KafkaLogSection(Section):
-    bootstrap_servers: Annotated[str, Field(min_length=3, examples=["b1:9092,b2:9092"])]
-    security: KafkaSecurity = KafkaSecurity()
-    replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
-    group_protocol: Literal["classic", "consumer"] = "classic"
-
-
-class LogSection(Section):
-    """Exactly one of the two."""
-
-    embedded: EmbeddedLogSection | None = None
-    kafka: KafkaLogSection | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.embedded is None) == (self.kafka is None):
-            raise ValueError("give exactly one of embedded and kafka")
-        return self
 
 
 class DatacenterSection(Section):
@@ -164,11 +118,21 @@ class InstanceSection(Section):
         return [SiteId(InstanceId(self.id), Datacenter(site.datacenter)) for site in self.sites]
 
 
+class SamplesSection(Section):
+    """How often INFO is asked, by the vantage in a site's own datacentre and by the others; between, PING alone is.
+
+    Without them, at every interval in a fleet of up to 200 sites, and every 15 and 60 s in a larger one.
+    """
+
+    home: Annotated[float, Field(ge=0.05, le=3600)] | None = None
+    other: Annotated[float, Field(ge=0.05, le=3600)] | None = None
+
+
 class CollectorSection(Section):
     vantage: Name
     interval_seconds: Annotated[float, Field(ge=0.05, le=60)] = 1.0
     timeout_seconds: Annotated[float, Field(gt=0, le=0.5)] = 0.5
-    heartbeat_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
+    samples_seconds: SamplesSection = SamplesSection()
 
 
 class DetectorSection(Section):
@@ -177,53 +141,6 @@ class DetectorSection(Section):
         default=None, description="score only what this vantage saw; none: each site's nearest"
     )
     retrain_after_seconds: Annotated[float, Field(ge=0)] = 900.0
-
-
-class SlackReceiver(Section):
-    webhook_url: SecretStr | None = None
-    webhook_url_file: Path | None = None
-    webhook_url_env: str | None = None
-
-
-class PagerDutyReceiver(Section):
-    routing_key: SecretStr | None = None
-    routing_key_file: Path | None = None
-    routing_key_env: str | None = None
-    url: str = "https://events.pagerduty.com/v2/enqueue"
-
-
-class EmailReceiver(Section):
-    host: str
-    port: Port = 587
-    tls: Literal["starttls", "tls", "none"] = "starttls"
-    sender: str
-    to: Annotated[tuple[str, ...], Field(min_length=1)]
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    password_env: str | None = None
-
-
-class ReceiverSection(Section):
-    """Exactly one of slack, pagerduty, email."""
-
-    name: Name
-    min_severity: Literal["info", "warning", "error", "critical"] = "info"
-    slack: SlackReceiver | None = None
-    pagerduty: PagerDutyReceiver | None = None
-    email: EmailReceiver | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if sum(kind is not None for kind in (self.slack, self.pagerduty, self.email)) != 1:
-            raise ValueError("give exactly one of slack, pagerduty and email")
-        return self
-
-
-class AlertingSection(Section):
-    receivers: tuple[ReceiverSection, ...] = ()
-    group_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
-    give_up_seconds: Seconds = 3600.0
 
 
 class ApiSection(Section):
@@ -312,6 +229,13 @@ class Fleet(Section):
     def policy(self, instance: InstanceSection) -> FailoverSection:
         """The failover section as it holds for that instance."""
         return self.failover.model_copy(update=instance.failover.model_dump(exclude_none=True))
+
+    def samples_seconds(self, *, home: bool) -> float:
+        """How often INFO is asked by the vantage in a site's own datacentre (`home`), or by the others."""
+        section, interval = self.collector.samples_seconds, self.collector.interval_seconds
+        small = sum(len(instance.sites) for instance in self.instances) <= SMALL_FLEET_SITES
+        chosen = section.home if home else section.other
+        return max(interval, chosen or (interval if small else _SAMPLES_HOME if home else _SAMPLES_OTHER))
 
     @property
     def vantage(self) -> Vantage:

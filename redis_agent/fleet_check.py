@@ -9,11 +9,12 @@ from redis_agent.errors import ConfigurationError
 from redis_agent.fleet import DnsName, Fleet, InstanceSection
 from redis_agent.fleet_text import KeyPath, Lines
 from redis_agent.fleet_types import KEY_LENGTH_AT_LEAST, Section, is_loopback, is_placeholder
-from redis_agent.model import Mode
+from redis_agent.model import HAND_OVER_WITHIN, Mode
 
 _SENDABLE = re.compile(r"[!-~]+")
 _NEEDED_SECRETS = ("webhook_url", "routing_key")
 _CONFIRM_AT_LEAST_SECONDS = 0.5
+_VOTE_SLACK_SECONDS = 0.5
 
 
 def faults(fleet: Fleet, lines: Lines) -> Iterator[str]:
@@ -25,11 +26,10 @@ def faults(fleet: Fleet, lines: Lines) -> Iterator[str]:
     yield from _doubled(lines, ("instances",), records, "dns.record")
     for index, _ in enumerate(fleet.instances):
         yield from _check_instance(fleet, lines, index)
-    between_votes = (
-        max(fleet.collector.interval_seconds, fleet.collector.heartbeat_seconds) + fleet.collector.timeout_seconds
-    )
-    if fleet.failover.vote_max_age_seconds < between_votes:
-        told = f"votes come up to {between_votes:g} s apart: older ones must count, so at least that is right"
+    # A look, the hand-over, the next tick, and how long a reader may not know that there is nothing more to read.
+    oldest = 3 * fleet.collector.interval_seconds + HAND_OVER_WITHIN.total_seconds() + _VOTE_SLACK_SECONDS
+    if fleet.failover.vote_max_age_seconds < oldest:
+        told = f"votes of a healthy fleet may be up to {oldest:g} s old by what is known of them: give at least that"
         yield lines.fault(("failover", "vote_max_age_seconds"), told)
     yield from _check_exposure(fleet, lines)
     yield from _check_addresses(fleet, lines)

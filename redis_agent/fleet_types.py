@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from redis_agent.errors import ConfigurationError
 
+STATE = Path(".redis-agent")
+"""Where what a service keeps on this machine stands, unless the configuration says otherwise."""
+
 KEY_LENGTH_AT_LEAST = 16
 _PLACEHOLDERS = re.compile(
     r"^(change.?me|secret|password|example|placeholder|dummy|test|todo|none|null|your[-_ ].*|my[-_ ].*|<.*>|\$\{.*|x+|\.+|…|\*+|(.)\2*)$",

@@ -4,10 +4,10 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import Popen
 from typing import IO, TypeVar
@@ -15,9 +15,9 @@ from typing import IO, TypeVar
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from redis_agent.errors import LogUnavailable, Rebalanced
-from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start
+from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
 from redis_agent.log.embedded import EmbeddedLog
-from redis_agent.topics import Topic, TopicName
+from redis_agent.topics import ALL, Topic, TopicName
 
 T = TypeVar("T")
 Starter = Callable[..., Popen[str]]
@@ -69,6 +69,34 @@ class Bench:
         await until_available(lambda: log.prepare(made))
         await log.close()
         return made
+
+
+class ForwardingLog(Log):
+    """A log that does as the one below; for tests that change one thing of it."""
+
+    def __init__(self, below: Log) -> None:
+        self.below = below
+
+    async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
+        await self.below.prepare(topics)
+
+    async def partitions(self, topic: Topic) -> int:
+        return await self.below.partitions(topic)
+
+    async def now(self) -> datetime:
+        return await self.below.now()
+
+    async def writer(self, name: str | None = None, patience: timedelta | None = None) -> Writer:
+        return await self.below.writer(name, patience)
+
+    async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
+        return await self.below.member(group, topics, start, name)
+
+    async def cursor(self, topics: Sequence[Topic], start: Start | timedelta) -> Cursor:
+        return await self.below.cursor(topics, start)
+
+    async def close(self) -> None:
+        await self.below.close()
 
 
 async def until_available(call: Callable[[], Awaitable[T]]) -> T:

@@ -15,7 +15,7 @@ No other code may tell which implementation is below it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
@@ -45,9 +45,12 @@ class Delivered:
     partition: int
     offset: int
     at: datetime
+    """When the log took it, by the log's own clock (see `Log.now`)."""
     key: str
     value: bytes
     headers: Headers
+    unread: timedelta | None = None
+    """How long it stood in the log at most before a cursor gave it; None when the cursor had not stood at the end yet."""
 
     def header(self, name: str) -> str | None:
         """The last header of that name as text, or None."""
@@ -125,16 +128,31 @@ class Log(Protocol):
     """A log of topics."""
 
     async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
-        """Make the topics exist, all of `redis_agent.topics` by default. Idempotent. Raises LogUnavailable."""
+        """Make the topics exist, all of `redis_agent.topics` by default. Idempotent.
 
-    async def writer(self, name: str | None = None) -> Writer:
-        """A writer. With a name, earlier holders of that name are fenced before this returns."""
+        Raises LogUnavailable, and ConfigurationError for a log that was made with another number of partitions.
+        """
+
+    async def partitions(self, topic: Topic) -> int:
+        """How many partitions the topic has. Raises LogUnavailable when it doesn't exist yet."""
+
+    async def now(self) -> datetime:
+        """The log's own time: what records appended now will say, or a little before it. Raises LogUnavailable.
+
+        Ages of records are differences to this. Nobody's wall clock has a part in it but the log's own.
+        """
+
+    async def writer(self, name: str | None = None, patience: timedelta | None = None) -> Writer:
+        """A writer. With a name, earlier holders of that name are fenced before this returns.
+
+        What can't be handed over within the `patience` (by default the log's) is given up with LogUnavailable.
+        """
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
         """Join a group. `name` is the writer name of its commits: unique to this member, kept over its restarts."""
 
-    async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
-        """Read topics without a group, from the beginning, from now, or from an instant on."""
+    async def cursor(self, topics: Sequence[Topic], start: Start | timedelta) -> Cursor:
+        """Read topics without a group, from the beginning, from now, or from so long ago by the log's own clock on."""
 
     async def close(self) -> None:
         """Close what is left open. Safe twice."""

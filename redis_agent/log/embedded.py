@@ -1,65 +1,83 @@
 """The embedded log: one SQLite file, several processes, nothing to install.
 
-Every reader and writer has a connection and a thread of its own. A reader that waits asks SQLite's `data_version` every
-few milliseconds: one read of shared memory that tells when another process committed, so a record reaches a waiting
-reader about one such pause after its commit.
+Every reader and writer has a connection and a thread of its own.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from redis_agent.errors import LogUnavailable
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
 from redis_agent.log.balance import Slot
 from redis_agent.log.embedded_member import EmbeddedMember, Membership
-from redis_agent.log.store import SWEEP_AT_MOST, Store, monotonic, wait
+from redis_agent.log.log_time import from_microseconds
+from redis_agent.log.retention import Retention, Sweeper
+from redis_agent.log.store import Store, monotonic
+from redis_agent.log.waiting import Waiting
 from redis_agent.topics import ALL, Topic
 from redis_agent.worker_thread import WorkerThread
 
 Opened = TypeVar("Opened", "EmbeddedWriter", EmbeddedMember, "EmbeddedCursor")
 R = TypeVar("R")
 
-_SWEEP_EVERY_SECONDS = 600.0
-_SWEEP_AGAIN_SECONDS = 5.0
-
 
 class EmbeddedLog(Log):
     """Opens readers and writers of one file.
 
     `patience_seconds`: how long to wait for other processes' transactions. `session_seconds`: how long a member that
-    says nothing keeps its partitions; a member that comes back under its name gets them at once.
+    says nothing keeps its partitions; a member that comes back under its name gets them at once. `partitions`: of what is
+    keyed by instance; None: as the file was made.
     """
 
-    def __init__(self, path: Path, patience_seconds: float = 5.0, session_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        patience_seconds: float = 5.0,
+        session_seconds: float = 30.0,
+        partitions: int | None = None,
+        retention: Retention = Retention(ALL),  # noqa: B008 - a frozen value
+    ) -> None:
         self._path = path
         self._patience = patience_seconds
         self._session = session_seconds
+        self._wanted = partitions
+        self._retention = retention
         self._open: list[EmbeddedWriter | EmbeddedMember | EmbeddedCursor] = []
 
     async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
-        thread = WorkerThread("log-prepare")
+        await self._once(lambda store: store.prepare(topics, self._wanted), create=True)
+
+    async def partitions(self, topic: Topic) -> int:
+        return await self._once(lambda store: store.partitions(topic.name))
+
+    async def now(self) -> datetime:
+        return from_microseconds(await self._once(Store.now))
+
+    async def _once(self, ask: Callable[[Store], R], *, create: bool = False) -> R:
+        """What one question to the file gives, on a connection of its own."""
+        thread = WorkerThread("log-question")
+
+        def asked() -> R:
+            store = Store(self._path, self._patience, create=create)
+            try:
+                return ask(store)
+            finally:
+                store.close()
+
         try:
-            await thread.run(self._prepare, topics)
+            return await thread.run(asked)
         finally:
             thread.close()
 
-    def _prepare(self, topics: Sequence[Topic]) -> None:
-        store = Store(self._path, self._patience)
-        try:
-            store.prepare(topics)
-        finally:
-            store.close()
-
-    async def writer(self, name: str | None = None) -> Writer:
+    async def writer(self, name: str | None = None, patience: timedelta | None = None) -> Writer:
         def begin(store: Store) -> tuple[str, int] | None:
             return None if name is None else (name, store.open_writer(name))
 
         thread = WorkerThread(f"log-writer-{name or 'plain'}")
-        store, fence = await self._begun(thread, begin, every_commit_synced=name is not None)
-        return self._kept(EmbeddedWriter(store, thread, fence))
+        seconds = self._patience if patience is None else patience.total_seconds()
+        store, fence = await self._begun(thread, begin, name is not None, seconds)
+        return self._kept(EmbeddedWriter(store, thread, fence, Sweeper(store, self._retention)))
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
         def begin(store: Store) -> Membership:
@@ -71,22 +89,27 @@ class EmbeddedLog(Log):
         _, membership = await self._begun(thread, begin)
         return self._kept(EmbeddedMember(membership, thread))
 
-    async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
+    async def cursor(self, topics: Sequence[Topic], start: Start | timedelta) -> Cursor:
         def begin(store: Store) -> tuple[dict[Slot, int], dict[Slot, int]]:
             slots = store.slots(topics)
-            return {slot: store.first(slot, start) for slot in slots}, {slot: store.head(slot) for slot in slots}
+            first = store.first(start)  # asked first: what is appended meanwhile must not be skipped
+            return dict.fromkeys(slots, first), store.ends(slots)
 
         thread = WorkerThread("log-cursor")
         store, (positions, ends) = await self._begun(thread, begin)
         return self._kept(EmbeddedCursor(store, thread, positions, ends))
 
     async def _begun(
-        self, thread: WorkerThread, begin: Callable[[Store], R], every_commit_synced: bool = False
+        self,
+        thread: WorkerThread,
+        begin: Callable[[Store], R],
+        every_commit_synced: bool = False,
+        patience_seconds: float | None = None,
     ) -> tuple[Store, R]:
         """A connection on its thread, and what `begin` made of it. Nothing stays open when it raises."""
 
         def open_() -> tuple[Store, R]:
-            store = Store(self._path, self._patience, every_commit_synced)
+            store = Store(self._path, patience_seconds or self._patience, every_commit_synced)
             try:
                 return store, begin(store)
             except BaseException:
@@ -112,27 +135,19 @@ class EmbeddedLog(Log):
 class EmbeddedWriter(Writer):
     """Appends, and now and then sweeps what is past its time."""
 
-    def __init__(self, store: Store, thread: WorkerThread, fence: tuple[str, int] | None) -> None:
+    def __init__(self, store: Store, thread: WorkerThread, fence: tuple[str, int] | None, sweeper: Sweeper) -> None:
         self._store = store
         self._thread = thread
         self._fence = fence
-        self._sweep_due = monotonic() + _SWEEP_EVERY_SECONDS
+        self._sweeper = sweeper
         self.closed = False
 
     async def append(self, records: Sequence[Outgoing]) -> None:
         await self._thread.run(self._append, records)
 
     def _append(self, records: Sequence[Outgoing]) -> None:
-        now = datetime.now(UTC)
-        self._store.append(records, now, self._fence)
-        if monotonic() >= self._sweep_due:
-            self._sweep(now)
-
-    def _sweep(self, now: datetime) -> None:
-        self._sweep_due = monotonic() + _SWEEP_EVERY_SECONDS
-        with suppress(LogUnavailable):  # what was appended is durable; the sweep has its next turn
-            if self._store.sweep(ALL, now) >= SWEEP_AT_MOST:
-                self._sweep_due = monotonic() + _SWEEP_AGAIN_SECONDS
+        self._store.append(records, self._fence)
+        self._sweeper.step()
 
     async def close(self) -> None:
         if not self.closed:
@@ -147,6 +162,7 @@ class EmbeddedCursor(Cursor):
     def __init__(self, store: Store, thread: WorkerThread, positions: dict[Slot, int], ends: dict[Slot, int]) -> None:
         self._store = store
         self._thread = thread
+        self._waiting = Waiting(store)
         self._positions = positions
         self._before = positions
         self._ends = ends
@@ -154,16 +170,19 @@ class EmbeddedCursor(Cursor):
         self.closed = False
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        return await self._thread.run_or_undo(lambda: self._read(limit, timeout), self._unread)
+        return await self._thread.run_or_undo(
+            lambda: self._read(limit, timeout), self._unread, interrupt=self._waiting.stop
+        )
 
     def _read(self, limit: int, timeout: float) -> list[Delivered]:
         self._before = dict(self._positions)
-        found = wait(self._store, lambda: self._store.fetch(self._positions, limit), monotonic() + timeout)
+        found = self._waiting.records(lambda: self._store.fetch(self._positions, limit), limit, monotonic() + timeout)
         if len(found) < limit:
             self._behind = False  # also when retention took the last ones before they were read
         return found
 
     def _unread(self) -> None:
+        self._waiting.resume()
         self._positions = self._before
         self._behind = True
 

@@ -7,12 +7,12 @@ and swap: a member that was silent for too long and comes back can no longer com
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Delivered, Member, Outgoing, Start
 from redis_agent.log.balance import Slot, hand_over, share
-from redis_agent.log.store import Store, check_writer, is_writer, monotonic, wait
+from redis_agent.log.store import Store, check_writer, is_writer, monotonic
+from redis_agent.log.waiting import Waiting
 from redis_agent.topics import Topic, TopicName
 from redis_agent.worker_thread import WorkerThread
 
@@ -26,6 +26,7 @@ class Membership:
         self, store: Store, group: str, topics: Sequence[Topic], start: Start, name: str, session_seconds: float
     ) -> None:
         self.store = store
+        self.waiting = Waiting(store)
         self._group = group
         self._topics = topics
         self._start = start
@@ -44,7 +45,8 @@ class Membership:
         slots = self.store.slots(self._topics)
         self._epoch = self.store.open_writer(self._name)
         # Every partition's, not only the own ones': a group that starts now starts everywhere when its first member joins.
-        begins = [(self._group, *slot, self.store.first(slot, self._start)) for slot in slots]
+        first = self.store.first(self._start)
+        begins = [(self._group, *slot, first) for slot in slots]
         with self.store.transaction() as db:
             db.executemany("INSERT OR IGNORE INTO positions VALUES (?, ?, ?, ?)", begins)
         self._beat()
@@ -56,8 +58,8 @@ class Membership:
         self._before = dict(self._positions)
         deadline = monotonic() + timeout
         while True:
-            found = wait(self.store, lambda: self._fetch(limit), min(deadline, self._beat_due))
-            if found or monotonic() >= deadline:
+            found = self.waiting.records(lambda: self._fetch(limit), limit, min(deadline, self._beat_due))
+            if found or monotonic() >= deadline or self.waiting.stopped:
                 return found
 
     def _fetch(self, limit: int) -> list[Delivered]:
@@ -67,6 +69,7 @@ class Membership:
 
     def unread(self) -> None:
         """Undo the last read, whose records nobody got to see."""
+        self.waiting.resume()
         self._positions = {slot: self._before.get(slot, self._committed[slot]) for slot in self._positions}
 
     def rewind(self) -> None:
@@ -139,7 +142,7 @@ class Membership:
                 check_writer(db, (self._name, self._epoch))
                 for slot, nxt in moved.items():
                     self._move(db, slot, nxt)
-                self.store.insert(db, outputs, datetime.now(UTC))
+                self.store.insert(db, outputs)
         except Rebalanced:
             self._positions, self._committed, self._seen = {}, {}, None  # all to be asked again
             raise
@@ -180,7 +183,10 @@ class EmbeddedMember(Member):
         self.closed = False
 
     async def read(self, limit: int, timeout: float) -> list[Delivered]:
-        return await self._thread.run_or_undo(lambda: self._membership.read(limit, timeout), self._membership.unread)
+        membership = self._membership
+        return await self._thread.run_or_undo(
+            lambda: membership.read(limit, timeout), membership.unread, interrupt=membership.waiting.stop
+        )
 
     async def commit(self, outputs: Sequence[Outgoing] = ()) -> None:
         await self._thread.run(self._membership.commit, outputs)

@@ -6,15 +6,16 @@ transactional producer on one thread: what it read and what it writes are commit
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from confluent_kafka import Consumer
 
 from redis_agent.errors import LogUnavailable
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
-from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt
+from redis_agent.log.kafka_client import KafkaSettings, attempt
 from redis_agent.log.kafka_member import KafkaMember, Membership
+from redis_agent.log.kafka_partitions import Partitions
 from redis_agent.log.kafka_reader import Reader
 from redis_agent.log.kafka_sender import Sender
 from redis_agent.log.order import in_time
@@ -38,9 +39,15 @@ class KafkaLog(Log):
     async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
         await self._thread.run(self._partitions.prepare, topics)
 
-    async def writer(self, name: str | None = None) -> Writer:
+    async def partitions(self, topic: Topic) -> int:
+        return await self._thread.run(self._partitions.count, topic)
+
+    async def now(self) -> datetime:
+        return await self._thread.run(self._partitions.now)
+
+    async def writer(self, name: str | None = None, patience: timedelta | None = None) -> Writer:
         thread = WorkerThread(f"kafka-writer-{name or 'plain'}")
-        return self._kept(KafkaWriter(await _begun(thread, lambda: self._sender(name), Sender.close), thread))
+        return self._kept(KafkaWriter(await _begun(thread, lambda: self._sender(name, patience), Sender.close), thread))
 
     async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
         def begin() -> Membership:
@@ -55,8 +62,9 @@ class KafkaLog(Log):
         thread = WorkerThread(f"kafka-member-{name}")
         return self._kept(KafkaMember(await _begun(thread, begin, Membership.leave), thread))
 
-    def _sender(self, name: str | None) -> Sender:
-        sender = self._opening.pop(name or "", None) or Sender(self._settings, self._partitions, name)
+    def _sender(self, name: str | None, patience: timedelta | None = None) -> Sender:
+        seconds = None if patience is None else patience.total_seconds()
+        sender = self._opening.pop(name or "", None) or Sender(self._settings, self._partitions, name, seconds)
         try:
             sender.open()
         except LogUnavailable:
@@ -64,17 +72,18 @@ class KafkaLog(Log):
             raise
         return sender
 
-    async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
+    async def cursor(self, topics: Sequence[Topic], start: Start | timedelta) -> Cursor:
         thread = WorkerThread("kafka-cursor")
         reader = await _begun(thread, lambda: self._placed(topics, start), Reader.close)
         return self._kept(KafkaCursor(reader, thread))
 
-    def _placed(self, topics: Sequence[Topic], start: Start | datetime) -> Reader:
+    def _placed(self, topics: Sequence[Topic], start: Start | timedelta) -> Reader:
         ends = self._partitions.ends(self._partitions.slots(topics))
         properties = self._settings.consumer(f"redis-agent.cursor-{uuid.uuid4()}") | {"enable.partition.eof": True}
-        reader = Reader(attempt("opening", Consumer, properties), topics[0].name, self._settings.patience_seconds)
+        consumer = attempt("opening", Consumer, properties)
+        reader = Reader(consumer, topics[0].name, self._settings.patience_seconds, self._partitions.time)
         try:
-            reader.place(ends, start)
+            reader.place(ends, start if isinstance(start, Start) else self._partitions.now() - start)
         except BaseException:
             reader.close()
             raise

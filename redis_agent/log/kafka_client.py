@@ -1,28 +1,28 @@
 """Apache Kafka through confluent-kafka: settings, errors and topics. Blocking; `kafka` runs it on threads of its own."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka import (
+    KafkaError,
+    KafkaException,
+    Message,
+)
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_fixed
 
 from redis_agent.errors import AgentError, ConfigurationError, Fenced, LogUnavailable, Rebalanced, RecordTooLarge
 from redis_agent.log import MAX_RECORD_BYTES, Delivered, Outgoing
 from redis_agent.log.balance import Slot
-from redis_agent.topics import Topic, TopicName, partition_of
+from redis_agent.topics import TopicName
 
 R = TypeVar("R")
 _AGAIN_SECONDS = 0.1
 
 # Room for a record's key, headers and framing beside its value.
-_WIRE_BYTES = MAX_RECORD_BYTES + 1024 * 1024
+WIRE_BYTES = MAX_RECORD_BYTES + 1024 * 1024
 
 _FENCED = frozenset(
     {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID}
@@ -49,6 +49,7 @@ class KafkaSettings:
     bootstrap_servers: str
     security: Mapping[str, str] = field(default_factory=dict)
     replication_factor: int = 1
+    partitions: int | None = None  # of what is keyed by instance; None: as the log was made
     group_protocol: str = "classic"
     session_seconds: float = 6.0
     patience_seconds: float = 10.0
@@ -68,15 +69,15 @@ class KafkaSettings:
             **self.security,
         }
 
-    def producer(self, name: str | None) -> dict[str, Any]:
+    def producer(self, name: str | None, patience_seconds: float | None = None) -> dict[str, Any]:
         """Properties of an idempotent producer; transactional when named."""
-        patience = int(self.patience_seconds * 1000)
+        patience = int((patience_seconds or self.patience_seconds) * 1000)
         properties = self.common() | {
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 0,
             "compression.type": "zstd",
-            "message.max.bytes": _WIRE_BYTES,
+            "message.max.bytes": WIRE_BYTES,
             "message.timeout.ms": patience,
         }
         if name is not None:
@@ -90,9 +91,9 @@ class KafkaSettings:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-            "fetch.message.max.bytes": _WIRE_BYTES,
-            "fetch.max.bytes": 2 * _WIRE_BYTES,
-            "receive.message.max.bytes": 3 * _WIRE_BYTES,
+            "fetch.message.max.bytes": WIRE_BYTES,
+            "fetch.max.bytes": 2 * WIRE_BYTES,
+            "receive.message.max.bytes": 3 * WIRE_BYTES,
             "queued.max.messages.kbytes": 8 * 1024,
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 50,
@@ -167,104 +168,6 @@ def measure(records: Sequence[Outgoing]) -> None:
                 f"a record of {len(record.value)} bytes for {record.topic.name} exceeds the limit of"
                 f" {MAX_RECORD_BYTES} bytes"
             )
-
-
-class Partitions:
-    """How many partitions each topic has, asked of the brokers once."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._admin: AdminClient | None = None
-        self._counts: dict[str, int] = {}
-
-    def prepare(self, topics: Sequence[Topic]) -> None:
-        """Create the topics that don't exist. Raises LogUnavailable."""
-        known = self._listed()
-        if missing := [topic for topic in topics if topic.name not in known]:
-            self._create(missing)
-            self._await(missing)
-
-    def _create(self, missing: Sequence[Topic]) -> None:
-        for name, future in self._client().create_topics([self._declared(topic) for topic in missing]).items():
-            try:
-                future.result(self._settings.patience_seconds)
-            except KafkaException as fault:
-                if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translate(fault.args[0], f"creating topic {name}") from fault
-            except TimeoutError:
-                raise LogUnavailable(f"kafka: creating topic {name}: no answer") from None
-
-    def _await(self, created: Sequence[Topic]) -> None:
-        # The controller created them; the brokers hear of it a moment later.
-        deadline = time.monotonic() + self._settings.patience_seconds
-        while not {topic.name for topic in created} <= self._listed().keys():
-            if time.monotonic() > deadline:
-                raise LogUnavailable("kafka: the brokers don't know the topics that were created")
-            time.sleep(0.05)
-
-    def count(self, topic: Topic) -> int:
-        """Partitions of the topic. Raises LogUnavailable when it doesn't exist yet."""
-        if topic.name not in self._counts:
-            self._counts.update(self._listed())
-        if topic.name not in self._counts:
-            raise LogUnavailable(f"kafka: topic {topic.name} doesn't exist yet")
-        return self._counts[topic.name]
-
-    def of(self, record: Outgoing) -> int:
-        """The partition that the record goes to."""
-        return partition_of(record.key if record.spread is None else record.spread, self.count(record.topic))
-
-    def slots(self, topics: Sequence[Topic]) -> list[Slot]:
-        """Every partition of the topics."""
-        return [(topic.name, p) for topic in topics for p in range(self.count(topic))]
-
-    def ends(self, slots: Sequence[Slot]) -> dict[Slot, tuple[int, int]]:
-        """Of each partition its first offset and the one that the next record will have. Raises LogUnavailable.
-
-        What stands before the end may be part of a transaction that isn't decided yet.
-        """
-        firsts = self._offsets(slots, OffsetSpec.earliest())
-        lasts = self._offsets(slots, OffsetSpec.latest())
-        return {slot: (firsts[slot], lasts[slot]) for slot in slots}
-
-    def _offsets(self, slots: Sequence[Slot], which: OffsetSpec) -> dict[Slot, int]:
-        patience = self._settings.patience_seconds
-
-        def ask() -> dict[Slot, int]:
-            asked = self._client().list_offsets(
-                {TopicPartition(*slot): which for slot in slots},
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=patience,
-            )
-            return {(each.topic, each.partition): future.result(patience + 1).offset for each, future in asked.items()}
-
-        return attempt_patiently("asking for ends", patience, ask) if slots else {}
-
-    def _client(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = AdminClient(self._settings.common())
-        return self._admin
-
-    def _listed(self) -> dict[str, int]:
-        self._client().poll(0)  # lets it say what it logged meanwhile
-        listed = attempt("listing topics", self._client().list_topics, None, self._settings.patience_seconds)
-        return {name: len(topic.partitions) for name, topic in listed.topics.items() if topic.error is None}
-
-    def _declared(self, topic: Topic) -> NewTopic:
-        return NewTopic(
-            topic.name,
-            topic.partitions,
-            self._settings.replication_factor,
-            config={
-                "retention.ms": str(int(topic.kept.total_seconds() * 1000)),
-                "cleanup.policy": "compact,delete" if topic.compacted else "delete",
-                "max.message.bytes": str(_WIRE_BYTES),
-                # What is acknowledged survives the loss of a broker, where there are several.
-                "min.insync.replicas": str(max(1, self._settings.replication_factor - 1)),
-                # The brokers' clocks: a producer's that is wrong must not decide what retention removes.
-                "message.timestamp.type": "LogAppendTime",
-            },
-        )
 
 
 def delivered(message: Message) -> Delivered:

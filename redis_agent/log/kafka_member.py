@@ -7,7 +7,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from redis_agent.errors import AgentError, Rebalanced
 from redis_agent.log import Delivered, Member, Outgoing, Start
 from redis_agent.log.balance import Slot
-from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt, attempt_patiently, measure, translate
+from redis_agent.log.kafka_client import KafkaSettings, attempt, attempt_patiently, measure, translate
+from redis_agent.log.kafka_partitions import Partitions
 from redis_agent.log.kafka_reader import Reader
 from redis_agent.log.kafka_sender import Sender
 from redis_agent.log.order import in_time
@@ -36,7 +37,7 @@ class Membership:
 
     def join(self, topics: Sequence[Topic], partitions: Partitions, start: Start) -> None:
         """Fix where the group starts and join it; a share of the partitions comes while reading."""
-        self._reader = Reader(self._consumer, topics[0].name, self._settings.patience_seconds)
+        self._reader = Reader(self._consumer, topics[0].name, self._settings.patience_seconds, partitions.time)
         if start is Start.NOW:
             self._start_now(partitions.ends(partitions.slots(topics)))
         self._consumer.subscribe([topic.name for topic in topics], on_revoke=self._on_revoke, on_lost=self._on_revoke)

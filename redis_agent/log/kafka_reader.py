@@ -3,13 +3,16 @@
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from redis_agent.clock import boot_microseconds
 from redis_agent.log import Delivered, Start
 from redis_agent.log.balance import Slot
 from redis_agent.log.kafka_client import attempt, attempt_patiently, delivered, place, translate
+from redis_agent.log.kafka_partitions import BrokerTime
 
 logger = logging.getLogger(__name__)
 _SLICE_SECONDS = 0.5
@@ -22,12 +25,15 @@ class Reader:
     half the patience without a record the brokers are asked for a topic's metadata, and given the other half to answer.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, patience_seconds: float) -> None:
+    def __init__(self, consumer: Consumer, topic: str, patience_seconds: float, broker_time: BrokerTime) -> None:
         self.consumer = consumer
+        self._time = broker_time
+        self._at_end: dict[Slot, float] = {}  # when a partition's end was last seen, by `_seconds`
         self._topic = topic
         self._patience = patience_seconds
         self._heard = time.monotonic()
         self._first: Message | None = None
+        self._looked_at = self._queued_from = _seconds()
         self.behind: dict[Slot, int] = {}
         """Partitions that weren't read to the end that they had when the reader was placed, and that end."""
 
@@ -40,6 +46,8 @@ class Reader:
         behind = bool(self.behind)
         while True:
             left = max(0.0, deadline - time.monotonic())
+            # What is fetched now was queued since the last look, an end that is told among it may be as old as that.
+            self._queued_from, self._looked_at = self._looked_at, _seconds()
             found = self._records(self._batch(limit, min(left, _SLICE_SECONDS)))
             if found or left == 0.0 or (behind and not self.behind):
                 return found
@@ -65,12 +73,17 @@ class Reader:
             self._heard = time.monotonic()
 
     def _records(self, messages: Iterable[Message]) -> list[Delivered]:
-        found = [delivered(message) for message in messages if self._is_record(message)]
-        for record in found:
-            slot = (record.topic, record.partition)
-            if record.offset + 1 >= self.behind.get(slot, record.offset + 2):
-                del self.behind[slot]
-        return found
+        return [self._record(message) for message in messages if self._is_record(message)]
+
+    def _record(self, message: Message) -> Delivered:
+        self._time.note(message)
+        record = delivered(message)
+        slot = (record.topic, record.partition)
+        if record.offset + 1 >= self.behind.get(slot, record.offset + 2):
+            del self.behind[slot]
+        if (at_end := self._at_end.get(slot)) is None:
+            return record
+        return replace(record, unread=timedelta(seconds=_seconds() - at_end))
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -78,6 +91,7 @@ class Reader:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             slot, offset = place(message)
+            self._at_end[slot] = self._queued_from
             # What stands before the end may still be undecided: a reader of committed records is told of an earlier one.
             if offset >= self.behind.get(slot, 0):
                 self.behind.pop(slot, None)
@@ -109,3 +123,8 @@ class Reader:
             if partition.offset < high:
                 self.behind[slot] = high
         self.consumer.assign(partitions)
+
+
+def _seconds() -> float:
+    """The monotonic clock, which goes on while the machine sleeps."""
+    return boot_microseconds() / 1e6

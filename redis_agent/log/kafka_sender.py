@@ -31,7 +31,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from redis_agent.errors import AgentError, Fenced, LogUnavailable
 from redis_agent.log import Outgoing
-from redis_agent.log.kafka_client import KafkaSettings, Partitions, attempt, measure, translate
+from redis_agent.log.kafka_client import KafkaSettings, attempt, measure, translate
+from redis_agent.log.kafka_partitions import Partitions
 
 _LEAST_SECONDS = 0.1
 _ABORT_SECONDS = 1.0
@@ -49,10 +50,12 @@ class _Left(Enum):
 class Sender:
     """A producer and the ways to hand it records. With a name, each hand-over is one transaction."""
 
-    def __init__(self, settings: KafkaSettings, partitions: Partitions, name: str | None) -> None:
+    def __init__(
+        self, settings: KafkaSettings, partitions: Partitions, name: str | None, patience_seconds: float | None = None
+    ) -> None:
         self._settings = settings
         self._partitions = partitions
-        self._patience = settings.patience_seconds
+        self._patience = patience_seconds or settings.patience_seconds
         self._name = name
         self._failed: list[KafkaError] = []
         self._left = _Left.NOTHING
@@ -61,7 +64,7 @@ class Sender:
 
     def _made(self) -> Producer:
         self._ours = self._name is None
-        return attempt("opening a producer", Producer, self._settings.producer(self._name))
+        return attempt("opening a producer", Producer, self._settings.producer(self._name, self._patience))
 
     def open(self) -> None:
         """Take the name over. Raises LogUnavailable: call it again on this very sender.
@@ -116,9 +119,11 @@ class Sender:
             raise translate(fault.args[0], f"appending to {record.topic.name}") from fault
         return True
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed.append(error)
+        else:
+            self._partitions.time.note(message)
 
     def _flush(self) -> None:
         left = self._producer.flush(

@@ -3,10 +3,12 @@
 import logging
 
 from redis_agent.errors import LogUnavailable
-from redis_agent.fleet import LogSection
+from redis_agent.fleet_log import LogSection
 from redis_agent.log import Log
 from redis_agent.log.embedded import EmbeddedLog
+from redis_agent.log.retention import Retention
 from redis_agent.retries import patiently
+from redis_agent.topics import ALL
 
 logger = logging.getLogger(__name__)
 _LONGEST_SECONDS = 1.0
@@ -25,12 +27,18 @@ def log_of(section: LogSection) -> Log:
                 bootstrap_servers=kafka.bootstrap_servers,
                 security=kafka.security.properties(),
                 replication_factor=kafka.replication_factor,
+                partitions=kafka.partitions,
                 group_protocol=kafka.group_protocol,
             )
         )
     if section.embedded is None:
         raise LogUnavailable("no log configured")
-    return EmbeddedLog(section.embedded.path)
+    embedded = section.embedded
+    return EmbeddedLog(
+        embedded.path,
+        partitions=embedded.partitions,
+        retention=Retention(embedded.retention.of(ALL), embedded.max_bytes),
+    )
 
 
 async def wait_for(log: Log) -> None:

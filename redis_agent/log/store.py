@@ -1,125 +1,90 @@
 """The embedded log's SQLite file, one connection, blocking: what `embedded` runs on its threads.
 
-Offsets are dense per partition and never reused: `heads` remembers the next one even after retention removed the last
-record. Every change is one `BEGIN IMMEDIATE` transaction, so writers of several processes take turns and a reader sees
-whole transactions only.
+One sequence numbers all records, whatever their topic: it is the order in which they were appended, a record's offset, and
+never given twice. Every change is one `BEGIN IMMEDIATE` transaction, so writers of several processes take turns and a
+reader sees whole transactions only. A compacted topic holds one record a key: the next one replaces it.
 """
 
-import json
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from redis_agent.errors import Fenced, LogUnavailable, Permanent, RecordTooLarge
-from redis_agent.log import MAX_RECORD_BYTES, Delivered, Headers, Outgoing, Start
+from redis_agent.clock import boot_microseconds
+from redis_agent.errors import ConfigurationError, Fenced, LogUnavailable, RecordTooLarge
+from redis_agent.log import MAX_RECORD_BYTES, Delivered, Outgoing, Start
 from redis_agent.log.balance import Slot
-from redis_agent.log.order import in_time
+from redis_agent.log.log_file import LogFile, translated
+from redis_agent.log.log_time import Ticks, from_microseconds
+from redis_agent.log.packing import Packer, headers_from, headers_to
 from redis_agent.topics import Topic, TopicName, partition_of
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS heads (
-    topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at INTEGER NOT NULL,
-    key TEXT NOT NULL, headers TEXT NOT NULL, value BLOB NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS by_offset ON records (topic, partition, offset);
-CREATE INDEX IF NOT EXISTS by_time ON records (topic, at, partition, offset);
-CREATE TABLE IF NOT EXISTS writers (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS positions (
-    grp TEXT, topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS members (
-    grp TEXT, member TEXT, topics TEXT NOT NULL, deadline REAL NOT NULL, PRIMARY KEY (grp, member)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS claims (
-    grp TEXT, topic TEXT, partition INTEGER, member TEXT NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
-"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-SWEEP_AT_MOST = 5000
-_SUPERSEDED_AFTER = timedelta(hours=1)
-_PAUSE_SECONDS = 0.005
+PARTITIONS = 4
+"""Of what is keyed by instance, where the configuration doesn't say."""
+_COLUMNS = "topic, partition, seq, at, key, headers, codec, value"
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
-    try:
-        yield
-    except sqlite3.OperationalError as fault:
-        raise LogUnavailable(f"log {path}: {fault}") from fault
-    except sqlite3.DatabaseError as fault:
-        raise Permanent(
-            f"{path} is not a redis-agent log ({fault}); name another file under log.embedded.path"
-        ) from fault
+class Store(LogFile):
+    """The log in the file, which is there, or made with `create`. Not for two threads at once."""
 
+    def __init__(
+        self,
+        path: Path,
+        patience_seconds: float,
+        every_commit_synced: bool = False,
+        ticks: Ticks = boot_microseconds,
+        *,
+        create: bool = False,
+    ) -> None:
+        self._packer = Packer()  # first: a disk that is full rolls back while the file is made
+        super().__init__(path, patience_seconds, every_commit_synced, ticks, create=create)
+        self._topics: dict[str, tuple[int, int, bool]] = {}  # id, partitions, whether it is compacted
+        self._names: dict[int, TopicName] = {}
 
-class Store:
-    """One connection to the file. Not for two threads at once."""
+    def rolled_back(self) -> None:
+        self._packer.forget()
 
-    def __init__(self, path: Path, patience_seconds: float, every_commit_synced: bool = False) -> None:
-        self.path = path
-        with translated(path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as fault:
-                raise LogUnavailable(f"log {path}: {fault.strerror}") from fault
-            self._db = sqlite3.connect(
-                path, timeout=patience_seconds, isolation_level=None, check_same_thread=False, cached_statements=64
-            )
-            try:
-                self._begin(every_commit_synced)
-            except BaseException:
-                self._db.close()
-                raise
-        self._partitions: dict[str, int] = {}
+    # --- topics
 
-    def _begin(self, every_commit_synced: bool) -> None:
-        self._db.execute("PRAGMA journal_mode=WAL")
-        # NORMAL survives the death of any process; FULL also a loss of power. Journals that guard an action get FULL.
-        self._db.execute(f"PRAGMA synchronous={'FULL' if every_commit_synced else 'NORMAL'}")
-        if self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claims'").fetchone()[0] == 0:
-            self._db.executescript(SCHEMA)
+    def prepare(self, topics: Sequence[Topic], partitions: int | None) -> None:
+        """Make the topics exist. `partitions`: of what is keyed by instance, as configured; None: as the log was made.
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction: all or nothing. Raises LogUnavailable when the file stays locked."""
-        with translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.commit()
-            except BaseException:
-                self._db.rollback()
-                raise
-
-    def version(self) -> int:
-        """Changes whenever another connection committed something."""
-        with translated(self.path):
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
-
-    def rows(self, query: str, *values: str | int) -> list[Any]:
-        """What a query gives, all of it."""
-        with translated(self.path):
-            return self._db.execute(query, values).fetchall()
-
-    def prepare(self, topics: Sequence[Topic]) -> None:
-        """Make the topics exist; a topic that exists keeps its partition count."""
+        Raises ConfigurationError when the log was made with another number.
+        """
         with self.transaction() as db:
-            for topic in topics:
-                db.execute("INSERT OR IGNORE INTO topics VALUES (?, ?)", (topic.name, topic.partitions))
+            made = db.execute("SELECT partitions FROM made").fetchone()
+            if made is None:
+                made = (partitions or PARTITIONS,)
+                db.execute("INSERT INTO made VALUES (?)", made)
+            if partitions not in (None, made[0]):
+                raise ConfigurationError(
+                    [
+                        f"log.embedded.partitions: {partitions}, but {self.path} was made with {made[0]}; write"
+                        f" {made[0]} or leave it out, or begin another log under log.embedded.path"
+                    ]
+                )
+            db.executemany(
+                "INSERT OR IGNORE INTO topics (name, partitions, compacted) VALUES (?, ?, ?)",
+                [(topic.name, topic.partitions or made[0], topic.compacted) for topic in topics],
+            )
+
+    def _topic(self, name: str) -> tuple[int, int, bool]:
+        if name not in self._topics:
+            rows = self.rows("SELECT id, partitions, compacted FROM topics WHERE name = ?", name)
+            if not rows:
+                raise LogUnavailable(f"log {self.path}: topic {name} doesn't exist yet")
+            number, partitions, compacted = rows[0]
+            self._topics[name] = number, partitions, bool(compacted)
+            self._names[number] = TopicName(name)
+        return self._topics[name]
+
+    def number(self, topic: TopicName) -> int:
+        """The topic's number in this file. Raises LogUnavailable for one that wasn't prepared yet."""
+        return self._topic(topic)[0]
 
     def partitions(self, topic: TopicName) -> int:
         """How many partitions the topic has. Raises LogUnavailable for one that wasn't prepared yet."""
-        if topic not in self._partitions:
-            rows = self.rows("SELECT partitions FROM topics WHERE name = ?", topic)
-            if not rows:
-                raise LogUnavailable(f"log {self.path}: topic {topic} doesn't exist yet")
-            self._partitions[topic] = rows[0][0]
-        return self._partitions[topic]
+        return self._topic(topic)[1]
 
     def slots(self, topics: Sequence[Topic]) -> list[Slot]:
         """Every partition of the topics."""
@@ -136,101 +101,88 @@ class Store:
             ).fetchone()
             return int(row[0])
 
-    def insert(self, db: sqlite3.Connection, records: Sequence[Outgoing], now: datetime) -> None:
+    def insert(self, db: sqlite3.Connection, records: Sequence[Outgoing]) -> None:
         """Append inside the caller's transaction. Raises RecordTooLarge."""
-        at = _to_micros(now)
+        at = self._time.now()
         for record in records:
             _measure(record)
-            partition = partition_of(
-                record.key if record.spread is None else record.spread, self.partitions(record.topic.name)
+            topic, partitions, compacted = self._topic(record.topic.name)
+            partition = partition_of(record.key if record.spread is None else record.spread, partitions)
+            packed = self._packer.packed(db, topic, record.value)
+            kept = db.execute(
+                "INSERT INTO records (topic, partition, at, key, headers, codec, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (topic, partition, at, record.key, headers_to(record.headers), *packed),
             )
-            offset = db.execute(
-                "INSERT INTO heads VALUES (?, ?, 1) ON CONFLICT (topic, partition) DO UPDATE SET next = next + 1"
-                " RETURNING next - 1",
-                (record.topic.name, partition),
-            ).fetchone()[0]
-            db.execute(
-                "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (record.topic.name, partition, offset, at, record.key, _headers_to(record.headers), record.value),
-            )
+            if compacted:
+                _supersede(db, topic, record.key, kept.lastrowid or 0)
 
-    def append(self, records: Sequence[Outgoing], now: datetime, writer: tuple[str, int] | None) -> None:
+    def append(self, records: Sequence[Outgoing], writer: tuple[str, int] | None) -> None:
         """One transaction of records, by a named writer if given."""
         with self.transaction() as db:
             check_writer(db, writer)
-            self.insert(db, records, now)
+            self.insert(db, records)
 
     # --- reading
 
     def fetch(self, positions: dict[Slot, int], limit: int) -> list[Delivered]:
-        """Up to `limit` records from `positions` on; moves the positions. The slot read first goes last next time."""
-        found: list[Delivered] = []
+        """Up to `limit` records from `positions` on, in the order in which they were appended; moves the positions."""
+        if not positions:
+            return []
         with translated(self.path):
-            for slot in list(positions):
-                room = limit - len(found)
-                if room <= 0:
-                    break
-                batch = [_delivered(row) for row in self._rows(slot, positions[slot], room)]
-                if batch:
-                    found += batch
-                    positions.pop(slot)
-                    positions[slot] = batch[-1].offset + 1
-        return in_time(found)
+            slots = [value for (name, p), nxt in positions.items() for value in (self.number(TopicName(name)), p, nxt)]
+            rows = self._db.execute(_reading(len(positions)), (*slots, limit)).fetchall()
+            found = [self._delivered(row) for row in rows]
+        for record in found:
+            positions[(record.topic, record.partition)] = record.offset + 1
+        return found
 
-    def _rows(self, slot: Slot, offset: int, limit: int) -> sqlite3.Cursor:
-        return self._db.execute(
-            "SELECT topic, partition, offset, at, key, headers, value FROM records"
-            " WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
-            (*slot, offset, limit),
-        )
+    def _delivered(self, row: tuple[int, int, int, int, str, str, int, bytes]) -> Delivered:
+        topic, partition, seq, at, key, headers, codec, value = row
+        whole = self._packer.value(self._db, codec, value)
+        return Delivered(self._names[topic], partition, seq, from_microseconds(at), key, whole, headers_from(headers))
 
-    def head(self, slot: Slot) -> int:
-        """The offset that the next record of that partition will have."""
-        rows = self.rows("SELECT next FROM heads WHERE topic = ? AND partition = ?", *slot)
-        return int(rows[0][0]) if rows else 0
+    def head(self) -> int:
+        """The least offset that the next record can have."""
+        rows = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
+        return int(rows[0][0]) + 1 if rows else 1
 
-    def first(self, slot: Slot, start: Start | datetime) -> int:
-        """Where a reader that starts at `start` begins."""
-        head = self.head(slot)  # asked first: what is appended meanwhile must not be skipped
+    def ends(self, slots: Sequence[Slot]) -> dict[Slot, int]:
+        """Of each partition the offset after its last record; 0 where there is none."""
+        asked = "SELECT max(seq) FROM records WHERE topic = ? AND partition = ?"
+        lasts = {slot: self.rows(asked, self.number(TopicName(slot[0])), slot[1])[0][0] for slot in slots}
+        return {slot: 0 if last is None else int(last) + 1 for slot, last in lasts.items()}
+
+    def first(self, start: Start | timedelta) -> int:
+        """The offset from which a reader that starts there reads."""
         if start is Start.NOW:
-            return head
-        if start is Start.BEGINNING:
-            rows = self.rows("SELECT min(offset) FROM records WHERE topic = ? AND partition = ?", *slot)
-        else:  # the smallest offset, not the earliest record: clocks go back
-            rows = self.rows(
-                "SELECT min(offset) FROM records INDEXED BY by_time WHERE topic = ? AND at >= ? AND partition = ?",
-                slot[0],
-                _to_micros(start),
-                slot[1],
-            )
-        return head if rows[0][0] is None else int(rows[0][0])
+            return self.head()
+        return 0 if isinstance(start, Start) else self._since(self.now() - start // timedelta(microseconds=1))
 
-    # --- keeping house
+    def _since(self, at: int) -> int:
+        """The first offset at that time or later. Offsets and times rise together, so it is found by halving."""
+        low, high = 0, self.head()
+        while low < high:
+            middle = (low + high) // 2
+            rows = self.rows("SELECT seq, at FROM records WHERE seq >= ? ORDER BY seq LIMIT 1", middle)
+            if not rows or rows[0][1] >= at:
+                high = middle
+            else:
+                low = int(rows[0][0]) + 1
+        return low
 
-    def sweep(self, topics: Sequence[Topic], now: datetime) -> int:
-        """Remove records that are past their topic's retention, and superseded ones of compacted topics.
 
-        How many went: no more than SWEEP_AT_MOST a topic and reason, so that writers don't wait long for their turn.
-        """
-        gone = 0
-        for topic in topics:
-            with self.transaction() as db:
-                gone += db.execute(
-                    "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE topic = ? AND at < ? LIMIT ?)",
-                    (topic.name, _to_micros(now - topic.kept), SWEEP_AT_MOST),
-                ).rowcount
-                if topic.compacted:
-                    gone += db.execute(
-                        "DELETE FROM records WHERE rowid IN (SELECT old.rowid FROM records old WHERE old.topic = ? AND"
-                        " old.at < ? AND EXISTS (SELECT 1 FROM records new WHERE new.topic = old.topic AND"
-                        " new.partition = old.partition AND new.key = old.key AND new.offset > old.offset) LIMIT ?)",
-                        (topic.name, _to_micros(now - _SUPERSEDED_AFTER), SWEEP_AT_MOST),
-                    ).rowcount
-        return gone
+def _reading(slots: int) -> str:
+    """The query that reads so many partitions at once, merged by SQLite without sorting."""
+    one = f"SELECT {_COLUMNS} FROM records WHERE topic = ? AND partition = ? AND seq >= ?"  # noqa: S608 - a constant
+    return " UNION ALL ".join([one] * slots) + " ORDER BY seq LIMIT ?"
 
-    def close(self) -> None:
-        """Close the connection. Safe twice."""
-        self._db.close()
+
+def _supersede(db: sqlite3.Connection, topic: int, key: str, seq: int) -> None:
+    """The record of that number is its key's newest; the one before goes."""
+    before = db.execute("SELECT seq FROM latest WHERE topic = ? AND key = ?", (topic, key)).fetchone()
+    if before is not None:
+        db.execute("DELETE FROM records WHERE seq = ?", before)
+    db.execute("INSERT OR REPLACE INTO latest VALUES (?, ?, ?)", (topic, key, seq))
 
 
 def is_writer(db: sqlite3.Connection, writer: tuple[str, int]) -> bool:
@@ -246,23 +198,9 @@ def check_writer(db: sqlite3.Connection, writer: tuple[str, int] | None) -> None
         raise Fenced(f"writer {writer[0]!r} was taken over by a newer process; this one must not write again")
 
 
-def wait(store: Store, fetch: Callable[[], list[Delivered]], deadline: float) -> list[Delivered]:
-    """Fetch, and while that gives nothing, again after each commit of others, until `deadline` on `monotonic`."""
-    while True:
-        seen = store.version()
-        if found := fetch():
-            return found
-        while store.version() == seen:
-            if monotonic() >= deadline:
-                return []
-            time.sleep(_PAUSE_SECONDS)
-        if monotonic() >= deadline:
-            return []
-
-
 def monotonic() -> float:
-    """Seconds on the clock that all processes of this machine share since its start."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
+    """Seconds on the clock that all processes of this machine share since its start, which goes on while it sleeps."""
+    return boot_microseconds() / 1e6
 
 
 def _measure(record: Outgoing) -> None:
@@ -270,17 +208,3 @@ def _measure(record: Outgoing) -> None:
         raise RecordTooLarge(
             f"a record of {len(record.value)} bytes for {record.topic.name} exceeds the limit of {MAX_RECORD_BYTES} bytes"
         )
-
-
-def _to_micros(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def _headers_to(headers: Headers) -> str:
-    return json.dumps([[name, value.decode("latin-1")] for name, value in headers])
-
-
-def _delivered(row: tuple[str, int, int, int, str, str, bytes]) -> Delivered:
-    topic, partition, offset, at, key, headers, value = row
-    pairs = tuple((name, text.encode("latin-1")) for name, text in json.loads(headers))
-    return Delivered(TopicName(topic), partition, offset, _EPOCH + at * _MICROSECOND, key, value, pairs)

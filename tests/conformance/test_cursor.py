@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from confluent_kafka import Producer
@@ -12,7 +12,7 @@ from redis_agent.log.kafka_client import KafkaSettings
 from redis_agent.testing import Bench, contents, read_until
 
 
-def test_a_cursor_begins_at_the_beginning_now_or_at_an_instant(bench: Bench) -> None:
+def test_a_cursor_begins_at_the_beginning_now_or_so_long_ago(bench: Bench) -> None:
     async def go() -> None:
         first, second = await bench.topics(2)
         log = bench.open()
@@ -22,13 +22,13 @@ def test_a_cursor_begins_at_the_beginning_now_or_at_an_instant(bench: Bench) -> 
             await writer.append([Outgoing(topic, f"key-{n}", value) for topic in (first, second) for n in range(5)])
 
         await write(b"early")
-        await asyncio.sleep(0.1)
-        instant = datetime.now(UTC)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)
+        early = await log.now()
+        await asyncio.sleep(1.0)
         await write(b"late")
         all_, since, now, never = [
             await log.cursor([first, second], start)
-            for start in (Start.BEGINNING, instant, Start.NOW, datetime.now(UTC) + timedelta(minutes=1))
+            for start in (Start.BEGINNING, await log.now() - early, Start.NOW, timedelta(minutes=-1))
         ]
         assert not all_.caught_up
         assert not since.caught_up
@@ -97,6 +97,26 @@ def test_a_cursor_has_not_caught_up_before_what_was_begun_before_it_is_decided(k
         while not cursor.caught_up:
             found += await cursor.read(10, 5.0)
         assert [record.value for record in found] == ([b"undecided"] if end == "commit_transaction" else [])
+        await log.close()
+
+    asyncio.run(go())
+
+
+def test_a_record_says_how_long_it_stood_unread_at_most_once_its_reader_stood_at_the_end(bench: Bench) -> None:
+    async def go() -> None:
+        [topic] = await bench.topics(partitions=1)
+        log = bench.open()
+        writer = await log.writer()
+        await writer.append([Outgoing(topic, "key", b"old")])
+        cursor = await log.cursor([topic], Start.BEGINNING)
+        [old] = await read_until(cursor, 1)
+        assert old.unread is None
+        assert await cursor.read(10, 1.0) == []
+        await writer.append([Outgoing(topic, "key", b"new")])
+        time.sleep(0.7)  # noqa: ASYNC251 - nobody reads meanwhile
+        [new] = await read_until(cursor, 1)
+        assert new.unread is not None
+        assert timedelta(seconds=0.7) <= new.unread < timedelta(seconds=4)
         await log.close()
 
     asyncio.run(go())

@@ -50,7 +50,9 @@ async def feed(log: Log, topic: Topic) -> None:
     """A record for every partition, again and again."""
     writer = await log.writer()
     while True:
-        await writer.append([Outgoing(topic, "key", b"", spread=f"spread-{n}") for n in range(2 * topic.partitions)])
+        await writer.append(
+            [Outgoing(topic, "key", b"", spread=f"spread-{n}") for n in range(2 * (topic.partitions or 0))]
+        )
         await asyncio.sleep(0.1)
 
 

@@ -94,7 +94,7 @@ def test_the_shape_of_the_api_section_works_as_it_stands(tmp_path: Path) -> None
 def test_an_unknown_key_is_named_with_those_that_are_known(tmp_path: Path) -> None:
     assert changed(tmp_path, "  vantage: dc-east\n", "  vantage: dc-east\n  intervall_seconds: 1\n") == [
         "fleet.yaml:19: collector.intervall_seconds: unknown key; "
-        "known here: heartbeat_seconds, interval_seconds, timeout_seconds, vantage"
+        "known here: interval_seconds, samples_seconds, timeout_seconds, vantage"
     ]
 
 
