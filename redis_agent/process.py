@@ -14,22 +14,30 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from redis_agent import telemetry as telemetry_module
+from redis_agent.clock import instant, wall
 from redis_agent.errors import AgentError, ConfigurationError
+from redis_agent.findings import Findings
 from redis_agent.fleet import Fleet
 from redis_agent.fleet_file import load_for
 from redis_agent.log import Log
 from redis_agent.log.opening import log_of, wait_for
-from redis_agent.model import Origin
+from redis_agent.model import FindingKind, Origin, Severity
 from redis_agent.rpc.server import Server
 from redis_agent.telemetry import Telemetry
+from redis_agent.topics import FLEET
 
 logger = logging.getLogger(__name__)
 _STOP_WITHIN_SECONDS = 4.0
 _GRACE_SECONDS = 0.5
 _PARENT_CHECK_SECONDS = 1.0
+_CLOCK_CHECK_SECONDS = 1.0
+_CLOCK_JUMP = timedelta(seconds=2)
+_PLAUSIBLE_FROM, _PLAUSIBLE_TO = datetime(2026, 1, 1, tzinfo=UTC), datetime(2090, 1, 1, tzinfo=UTC)
+_CLOCK_JUMP_TOLD = timedelta(minutes=10)
 PARENT = "REDIS_AGENT_PARENT"  # process id of the supervisor that started this process, if one did
 
 
@@ -43,7 +51,17 @@ class Origins:
     def next(self) -> Origin:
         """The next identity."""
         self._sequence += 1
+        return self.same()
+
+    def same(self) -> Origin:
+        """The last identity that was given."""
         return Origin(self.source, self._sequence)
+
+
+def reporter_of(service: str, fleet: Fleet) -> str:
+    """A process's name that stays over its restarts: the port tells two of one service on one host apart."""
+    port = fleet.api.port if service == "gateway" else fleet.grpc.port(service)
+    return f"{service}@{socket.gethostname()}:{port}"
 
 
 class Runtime:
@@ -54,6 +72,7 @@ class Runtime:
         self.fleet = fleet
         self.telemetry = telemetry
         self.origins = Origins(service)
+        self.findings = Findings(reporter_of(service, fleet), self.origins.next)
         self._server: Server | None = None
 
     def listen_with(self, server: Server) -> None:
@@ -66,9 +85,51 @@ class Runtime:
         log = log_of(self.fleet.log)
         try:
             await wait_for(log)
-            yield log
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(self.findings.keep(log)), group.create_task(self._watch_wall_clock())]
+                try:
+                    yield log
+                finally:
+                    for task in beside:
+                        task.cancel()
         finally:
             await log.close()
+
+    async def _watch_wall_clock(self) -> None:
+        """Tell when somebody sets this machine's clock. Nothing here depends on it but what people read."""
+        ahead = wall() - instant()
+        while True:
+            self._tell_whether_plausible()
+            await asyncio.sleep(_CLOCK_CHECK_SECONDS)
+            before, ahead = ahead, wall() - instant()
+            if abs(jump := ahead - before) > _CLOCK_JUMP:
+                self._tell_of_jump(jump)
+
+    def _tell_whether_plausible(self) -> None:
+        now = wall()
+        if _PLAUSIBLE_FROM <= now < _PLAUSIBLE_TO:
+            self.findings.close(FindingKind.CLOCK_SKEW, FLEET)
+            return
+        self.findings.open(
+            FindingKind.CLOCK_SKEW,
+            FLEET,
+            Severity.ERROR,
+            f"the wall clock of {socket.gethostname()} says {now.year}; set it: every timestamp from there is wrong",
+            command="timedatectl set-ntp true",
+        )
+
+    def _tell_of_jump(self, jump: timedelta) -> None:
+        where = "ahead" if jump > timedelta() else "back"
+        self.findings.open(
+            FindingKind.CLOCK_JUMP,
+            FLEET,
+            Severity.WARNING,
+            f"the wall clock of {socket.gethostname()} jumped {where} by {abs(jump).total_seconds():.0f} s;"
+            " timestamps are off, decisions are not",
+            evidence=f"seen by {self.findings.reporter}; it says {wall():%Y-%m-%d %H:%M:%S} UTC now",
+            command="timedatectl timesync-status",
+            lasts=_CLOCK_JUMP_TOLD,
+        )
 
     async def ready(self) -> None:
         """SERVING from here on."""
@@ -163,10 +224,16 @@ def _ended(service: str, task: "asyncio.Future[None]") -> int:
         return 0
     if isinstance(fault, BaseExceptionGroup):
         known, other = fault.split(AgentError)
-        fault = known.exceptions[0] if known is not None and other is None else fault
+        fault = _first(known) if known is not None and other is None else fault
     if isinstance(fault, ConfigurationError):
         raise fault
     if isinstance(fault, AgentError):
         logger.error("%s ends: %s", service, fault)
         return 1
     raise fault
+
+
+def _first(group: BaseExceptionGroup[AgentError]) -> AgentError:
+    """Groups nest as deep as the tasks did."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

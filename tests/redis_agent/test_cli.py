@@ -21,9 +21,10 @@ from redis_agent.fleet import GrpcSection
 from redis_agent.log import Outgoing
 from redis_agent.log.embedded import EmbeddedLog
 from redis_agent.model import Datacenter as Dc
-from redis_agent.model import InstanceId, Observation, Origin, Reason, SiteId, Vantage, Verdict
+from redis_agent.model import InstanceId, Observation, Observations, Origin, Pause, Reason, SiteId, Vantage, Verdict
 from redis_agent.rpc.channel import abort
 from redis_agent.rpc.server import Server
+from redis_agent.testing import contents
 from redis_agent.v1 import (
     alert_pb2,
     alert_service_pb2,
@@ -34,7 +35,7 @@ from redis_agent.v1 import (
 )
 from redis_agent.v1 import failover_service_pb2 as pb
 from redis_agent.v1 import failover_service_pb2_grpc as pb_grpc
-from redis_agent.wire import instant_to, observation_to
+from redis_agent.wire import decode_control, instant_to, observations_to
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 11, 23, 2, 10, 0, tzinfo=UTC)
@@ -185,11 +186,11 @@ def test_a_service_that_is_not_there_is_one_line_with_its_address_and_what_to_do
     ("command", "said"),
     [
         (["alerts", "--severity", "bad"], "--severity: 'bad' is none of info, warning, error, critical"),
-        (["alerts", "--type", "bad"], "--type: 'bad' is none of anomaly, failover, blocked"),
+        (["alerts", "--type", "bad"], "--type: 'bad' is none of anomaly, failover, blocked, finding"),
         (["status", "--watch", "--json"], "--watch and --json don't go together; for a stream: redis-agent tail"),
         (
             ["tail", "metric"],
-            "no topic 'metric'; known: metrics, observations, anomalies, failovers, alerts, deadletter",
+            "no topic 'metric'; known: metrics, observations, findings, anomalies, failovers, alerts, control, deadletter",
         ),
         (["tail", "metrics", "--from", "then"], "--from: 'then' is neither beginning nor now"),
         (
@@ -212,8 +213,9 @@ def observed(number: int) -> Outgoing:
     origin = Origin("collector@here/1", number)
     at = NOW + timedelta(seconds=number)
     told = Observation(site, Vantage("witness"), at, Verdict.CANNOT_TELL, Reason.OWN_STALL, "[stood] still", origin)
+    said = observations_to(Observations(told.vantage, origin, (told,)))
     headers = telemetry.headers(topics.OBSERVATIONS, origin)
-    return Outgoing(topics.OBSERVATIONS, f"{site}@witness", observation_to(told).SerializeToString(), headers)
+    return Outgoing(topics.OBSERVATIONS, told.vantage, said.SerializeToString(), headers)
 
 
 def logged(configuration: dict[str, Any], records: list[Outgoing]) -> None:
@@ -232,7 +234,7 @@ def test_tail_prints_a_line_a_record_and_ends_at_its_limit(fleet_file: Path, con
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == 3
-    assert "orders/dc-east@witness" in lines[0] and '"evidence": "[stood] still"' in lines[0]
+    assert " witness " in lines[0] and '"evidence": "[stood] still"' in lines[0]
 
 
 def test_tails_json_is_one_object_a_line_with_place_headers_and_value(
@@ -244,10 +246,11 @@ def test_tails_json_is_one_object_a_line_with_place_headers_and_value(
     assert second["offset"] > first["offset"]
     assert {key: first[key] for key in ("topic", "key", "headers")} == {
         "topic": "redis-agent.observations.v1",
-        "key": "orders/dc-east@witness",
-        "headers": {"schema": "redis_agent.v1.Observation", "source": "collector@here/1", "sequence": "0"},
+        "key": "witness",
+        "headers": {"schema": "redis_agent.v1.Observations", "source": "collector@here/1", "sequence": "0"},
     }
-    assert first["value"]["verdict"] == "cannot_tell" and first["value"]["at"] == "2026-11-23T02:10:00Z"
+    (told,) = first["value"]["observations"]
+    assert told["verdict"] == "cannot_tell" and told["at"] == "2026-11-23T02:10:00Z"
 
 
 def test_tail_says_why_a_record_is_a_dead_letter_and_what_it_cannot_decode(
@@ -283,20 +286,58 @@ def test_a_reader_of_tail_may_leave(fleet_file: Path, configuration: dict[str, A
 # --- pause --------------------------------------------------------------------------------------------------------
 
 
-def test_pause_and_resume_need_nobody(fleet_file: Path, configuration: dict[str, Any]) -> None:
+def in_control(configuration: dict[str, Any]) -> dict[str, Pause | None]:
+    """What the control topic says, by key."""
+
+    async def read() -> dict[str, Pause | None]:
+        log = EmbeddedLog(Path(configuration["log"]["embedded"]["path"]))
+        found = {record.key: decode_control(record.value).pause for record in await contents(log, topics.CONTROL)}
+        await log.close()
+        return found
+
+    return asyncio.run(read())
+
+
+def test_a_pause_that_reaches_no_controller_says_so_and_leaves_no_log_behind(
+    fleet_file: Path, configuration: dict[str, Any]
+) -> None:
     directory = Path(configuration["failover"]["pause_dir"])
-    unknown = cli("pause", "--reason", "x", config=fleet_file)
-    assert unknown.returncode == 1
-    assert "no controller answers, and none ever used" in unknown.stderr
-    done = cli("pause", "--reason", "we move [racks]", config=fleet_file)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("paused: the whole fleet (the controller does not answer")
+    for _ in range(2):
+        unknown = cli("pause", "--reason", "x", config=fleet_file)
+        assert unknown.returncode == 1
+        assert "no controller and no log answers, and no controller ever used" in unknown.stderr
+        assert not directory.exists()
+    directory.mkdir()
+    assert not Path(configuration["log"]["embedded"]["path"]).exists()
+    again = cli("pause", "--reason", "we move [racks]", config=fleet_file)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert again.stderr.startswith("paused: the whole fleet (neither a controller nor the log answers")
     assert [path.read_text() for path in directory.iterdir()] == ["we move [racks]\n"]
-    assert cli("pause", "--reason", "x", "--instance", "orders", config=fleet_file).stderr.startswith("paused: orders")
+    released = cli("resume", config=fleet_file)
+    assert released.returncode == 4
+    assert "released here; neither a controller nor the log answers" in released.stderr
+    assert not list(directory.iterdir())
+
+
+def test_without_a_controller_the_switch_is_set_and_released_here_and_in_the_log(
+    fleet_file: Path, configuration: dict[str, Any]
+) -> None:
+    directory = Path(configuration["failover"]["pause_dir"])
+    logged(configuration, [])
+    assert cli("pause", "--reason", "racks", config=fleet_file).stderr == "paused: the whole fleet\n"
+    assert cli("pause", "--reason", "x", "--instance", "orders", config=fleet_file).stderr == "paused: orders\n"
+    assert {path.name for path in directory.iterdir()} == {"fleet", "orders"}
+    assert in_control(configuration) == {
+        "pause/@fleet": Pause(paused=True, reason="racks"),
+        "pause/orders": Pause(paused=True, reason="x"),
+    }
     assert cli("resume", config=fleet_file).stderr == "resumed: the whole fleet\n"
-    assert cli("resume", config=fleet_file).stderr == "was not paused: the whole fleet\n"
     assert cli("resume", "--instance", "orders", config=fleet_file).returncode == 0
     assert not list(directory.iterdir())
+    assert in_control(configuration) == {
+        "pause/@fleet": Pause(paused=False, reason=""),
+        "pause/orders": Pause(paused=False, reason=""),
+    }
 
 
 def test_an_instance_that_nobody_knows_is_not_paused(fleet_file: Path) -> None:

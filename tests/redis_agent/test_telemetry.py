@@ -46,7 +46,7 @@ def test_every_record_carries_schema_identity_and_trace(told: Telemetry) -> None
     span = told.tracer.start_span("poll")
     context = span.get_span_context()
     assert telemetry.headers(topics.OBSERVATIONS, ORIGIN, span) == (
-        ("schema", b"redis_agent.v1.Observation"),
+        ("schema", b"redis_agent.v1.Observations"),
         ("source", b"collector@here/1-abc"),
         ("sequence", b"42"),
         ("traceparent", f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}".encode()),
