@@ -1,52 +1,61 @@
-"""The collector's loop: each site at its time within the interval, news at once, samples once a tick."""
+"""The collector's loop: each site at its time within the interval, news at once, all else once a tick."""
 
 import asyncio
-import contextlib
 import logging
-from datetime import UTC, datetime, timedelta
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
 
 from opentelemetry.trace import Span
 from prometheus_client import Counter, Gauge, Histogram
 
 from collector.core.info import Info, parse
 from collector.core.pacing import next_due, phases
+from collector.core.statements import Statement, Statements
 from collector.core.tick import Tick
 from collector.core.verdict import Answer, Failure, ProbeResult, judge
+from collector.edges.publishing import Publishing
 from collector.edges.resp import Connection
 from collector.settings import Settings
-from redis_agent import samples, telemetry, topics
-from redis_agent.errors import LogUnavailable
-from redis_agent.log import Outgoing, Writer
+from redis_agent import topics
+from redis_agent.clock import instant, wall
+from redis_agent.instants import Instant
 from redis_agent.model import Observation, Reason, Role, SiteId, Verdict
 from redis_agent.process import Runtime
-from redis_agent.wire import observation_to
 
 logger = logging.getLogger(__name__)
 _STALL_PULSE_SECONDS = 0.05
-_HELD_AT_MOST = 10_000
+_STALL_FROM_SECONDS = 0.005
+_STALLS_KEPT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the last INFO of a site said, and when."""
+
+    info: Info
+    at: Instant
 
 
 class Service:
-    """One vantage. Owns the connections, the last observation of every site, and what waits to be written."""
+    """One vantage. Owns the connections, the last observation of every site, and what is to be said."""
 
     def __init__(self, runtime: Runtime, settings: Settings) -> None:
         self.settings = settings
         self.last: dict[SiteId, Observation] = {}
         self.paused = False
         self._runtime = runtime
-        self._sent: dict[SiteId, Observation] = {}
+        self._known: dict[SiteId, _Known] = {}
         self._connections = {
-            site: Connection(endpoint, settings.timeout_seconds) for site, endpoint in settings.targets.items()
+            site: Connection(target.endpoint, settings.timeout_seconds) for site, target in settings.targets.items()
         }
-        homes = {site: topics.partition_of(str(site), topics.METRICS.partitions) for site in settings.targets}
-        self._spread = {home: str(site) for site, home in homes.items()}
-        self._tick = Tick(settings.vantage, homes)
-        self._outbox: list[Outgoing] = []
-        self._away = ""  # why the log did not take the last batch; empty: it did
-        self._wake = asyncio.Event()
-        self._stall = timedelta()
-        self._pulse_at = 0.0
+        interval = timedelta(seconds=settings.interval_seconds)
+        self._statements = Statements(interval, interval + timedelta(seconds=settings.timeout_seconds + 0.25))
         registry = runtime.telemetry.registry
+        self._publishing = Publishing(settings.vantage, runtime.origins, registry)
+        self._wake = asyncio.Event()
+        self._stalls: deque[tuple[float, timedelta]] = deque(maxlen=_STALLS_KEPT)
+        self._pulse_at = 0.0
         self._polls = Counter("redis_agent_polls", "Polls by reason", ["reason"], registry=registry)
         self._latency = Histogram(
             "redis_agent_ping_seconds",
@@ -57,7 +66,6 @@ class Service:
         self._lag = Gauge(
             "redis_agent_loop_stall_seconds", "Longest stand-still of this process lately", registry=registry
         )
-        self._shed = Counter("redis_agent_records_shed", "Records given up because the log was away", registry=registry)
 
     @property
     def vantage(self) -> str:
@@ -67,17 +75,21 @@ class Service:
     @property
     def endpoints(self) -> dict[SiteId, str]:
         """What it looks at, as host:port."""
-        return {site: str(endpoint) for site, endpoint in self.settings.targets.items()}
+        return {site: str(target.endpoint) for site, target in self.settings.targets.items()}
 
     async def run(self) -> None:
         """Poll until cancelled. What was gathered is written before the end."""
         async with self._runtime.log() as log:
-            writer = await log.writer()
+            await self._publishing.open(log)
+            partitions = await log.partitions(topics.METRICS)
+            self._homes = {s: topics.partition_of(s.instance, partitions) for s in self._connections}
+            self._tick = Tick(self.settings.vantage, self._homes)
             await self._runtime.ready()
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._watch_own_stalls())
-                    group.create_task(self._write(writer))
+                    group.create_task(self._say())
+                    group.create_task(self._write_samples())
                     offsets = phases(len(self._connections), self.settings.interval_seconds)
                     for site, phase in zip(self._connections, offsets, strict=True):
                         group.create_task(self._watch(site, phase))
@@ -85,145 +97,128 @@ class Service:
                 for connection in self._connections.values():
                     connection.close()
                 self._gather()
-                await self._write_last(writer)
+                await self._publishing.finish()
+
+    # --- looking
 
     async def _watch(self, site: SiteId, phase: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(next_due(loop.time(), phase, self.settings.interval_seconds) - loop.time())
             if self.paused:
-                self._note(site, ProbeResult(Verdict.CANNOT_TELL, Reason.PAUSED, "collection is paused"), None, None)
+                self._known.pop(site, None)
+                self._note(site, ProbeResult(Verdict.CANNOT_TELL, Reason.PAUSED, "collection is paused"), None)
             else:
                 await self.poll(site)
 
     async def poll(self, site: SiteId) -> Observation:
         """Ask one site now and note what it says."""
-        began = datetime.now(UTC)
-        outcome = await self._connections[site].poll()
-        stall = max(self._stall, self._recent_stall())
-        result = judge(outcome, stall, timedelta(seconds=self.settings.timeout_seconds / 2))
+        began, loop = instant(), asyncio.get_running_loop()
+        began_at = loop.time()
+        outcome = await self._connections[site].poll(with_info=self._wants_info(site, began))
+        result = judge(outcome, self._stall_since(began_at), timedelta(seconds=self.settings.timeout_seconds / 2))
         self._polls.labels(result.reason.value).inc()
-        info = None
         if isinstance(outcome, Answer) and result.verdict is Verdict.UP:
             self._latency.observe(outcome.round_trip.total_seconds())
             if outcome.info is not None:
-                info = parse(outcome.info)
-                self._tick.add(site, datetime.now(UTC), outcome.round_trip, info)
-        return self._note(site, result, outcome, info, began)
+                self._known[site] = _Known(parse(outcome.info), instant())
+                self._tick.add(site, wall(), instant(), outcome.round_trip, self._known[site].info)
+        else:
+            self._known.pop(site, None)
+        known = self._known.get(site)
+        return self._note(site, result, outcome, fresh_info=known is not None and known.at >= began)
+
+    def _wants_info(self, site: SiteId, now: Instant) -> bool:
+        known = self._known.get(site)
+        # Half an interval early rather than a whole one late: polls come a little before or after their time.
+        early = timedelta(seconds=self.settings.interval_seconds / 2)
+        return known is None or now - known.at >= self.settings.targets[site].info_every - early
 
     def _note(
-        self,
-        site: SiteId,
-        result: ProbeResult,
-        outcome: Answer | Failure | None,
-        info: Info | None,
-        began: datetime | None = None,
+        self, site: SiteId, result: ProbeResult, outcome: Answer | Failure | None, *, fresh_info: bool = False
     ) -> Observation:
-        now = datetime.now(UTC)
+        now = instant()
+        known = self._known.get(site)
         observation = Observation(
             site=site,
             vantage=self.settings.vantage,
-            at=now,
+            at=wall(),
             verdict=result.verdict,
             reason=result.reason,
             evidence=result.evidence,
-            origin=self._runtime.origins.next(),
+            origin=self._runtime.origins.same(),
             round_trip=outcome.round_trip if isinstance(outcome, Answer) else None,
-            role=info.role if info else Role.UNKNOWN,
-            replication=info.replication if info else None,
+            role=known.info.role if known else Role.UNKNOWN,
+            replication=known.info.replication_after(now - known.at) if known else None,
         )
+        before = self.last.get(site)
         self.last[site] = observation
-        sent = self._sent.get(site)
-        news = sent is None or _what(sent) != _what(observation)
-        if news or sent is None or self._is_due(sent, now):
-            self._sent[site] = observation
-            self._send(observation, began or now)
-        if news:
-            logger.info("%s is %s: %s (%s)", site, result.verdict.value, result.reason.value, result.evidence)
+        if self._statements.see(observation, now, fresh_info):
             self._wake.set()
+            if before is None or (before.verdict, before.reason) != (observation.verdict, observation.reason):
+                logger.info("%s is %s: %s (%s)", site, result.verdict.value, result.reason.value, result.evidence)
         return observation
 
-    def _is_due(self, sent: Observation, now: datetime) -> bool:
-        # Half an interval early rather than a whole one late: offsets come a little before or after their second.
-        wait = self.settings.heartbeat_seconds - self.settings.interval_seconds / 2
-        return now - sent.at >= timedelta(seconds=wait)
+    # --- saying
 
-    def _send(self, observation: Observation, began: datetime) -> None:
-        span = self._span(observation, began)
-        record = Outgoing(
-            topics.OBSERVATIONS,
-            f"{observation.site}@{observation.vantage}",
-            observation_to(observation).SerializeToString(),
-            telemetry.headers(topics.OBSERVATIONS, observation.origin, span),
-            spread=observation.site.instance,
-        )
-        span.end()
-        self._hold(record)
-
-    def _span(self, observation: Observation, began: datetime) -> Span:
-        return self._runtime.telemetry.tracer.start_span(
-            "poll",
-            start_time=int(began.timestamp() * 1e9),
-            attributes={
-                "redis_agent.site": str(observation.site),
-                "redis_agent.vantage": observation.vantage,
-                "redis_agent.verdict": observation.verdict.value,
-                "redis_agent.reason": observation.reason.value,
-            },
-        )
-
-    def _hold(self, record: Outgoing) -> None:
-        # While the log is away the newest count; an old vote is worth nothing.
-        if len(self._outbox) >= _HELD_AT_MOST:
-            del self._outbox[0]
-            self._shed.inc()
-        self._outbox.append(record)
-
-    async def _write(self, writer: Writer) -> None:
-        """Write samples once a tick, and observations as soon as one is news."""
+    async def _say(self) -> None:
+        """News as soon as it is there, and once a tick what else is to be said."""
         loop = asyncio.get_running_loop()
-        flush_at = loop.time() + self.settings.interval_seconds
+        tick_at = loop.time() + self.settings.interval_seconds
         while True:
-            try:
-                async with asyncio.timeout_at(flush_at):
-                    await self._wake.wait()
-            except TimeoutError:
-                flush_at = max(flush_at + self.settings.interval_seconds, loop.time())
-                self._gather()
-            self._wake.clear()
-            if not self._outbox:
-                continue
-            try:
-                await self._append(writer)
-            except LogUnavailable as fault:
-                self._say_away(str(fault))
-                await asyncio.sleep(0.5)
+            if await self._news_before(tick_at):
+                following = self._statements.news
+            else:
+                tick_at = max(tick_at + self.settings.interval_seconds, loop.time())
+                self._statements.begin_tick()
+                following = self._statements.of_tick
+            while (statement := following(instant())) is not None and await self._hand_over(statement):
+                pass
 
-    async def _append(self, writer: Writer) -> None:
-        """Write what waits. What was not written waits on, before what came meanwhile."""
-        batch, self._outbox = self._outbox, []
+    async def _hand_over(self, statement: Statement) -> bool:
+        """Whether the log took it. If not, the next tick says anew what it said."""
+        span = self._span(statement.observations)
+        taken = await self._publishing.say(statement, span)
+        span.end()
+        if taken:
+            self._statements.said(statement)
+        else:
+            self._statements.lost(statement)
+        return taken
+
+    async def _news_before(self, tick_at: float) -> bool:
+        """Whether there is news before it is time for the tick; news without end doesn't hold the tick up."""
+        if asyncio.get_running_loop().time() >= tick_at:
+            return False
         try:
-            await writer.append(batch)
-        except BaseException:
-            later, self._outbox = self._outbox, []
-            for record in (*batch, *later):
-                self._hold(record)
-            raise
-        if self._away:
-            self._away = ""
-            logger.warning("the log answers again")
+            async with asyncio.timeout_at(tick_at):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
 
-    async def _write_last(self, writer: Writer) -> None:
-        if not self._away:
-            with contextlib.suppress(LogUnavailable):
-                await self._append(writer)
-        if self._outbox:
-            logger.warning("the log is away; %d records were not written", len(self._outbox))
+    def _span(self, observations: tuple[Observation, ...]) -> Span:
+        """One for all that is said at once; what one of a few says stands in it."""
+        attributes: dict[str, str | int] = {
+            "redis_agent.vantage": self.settings.vantage,
+            "redis_agent.observations": len(observations),
+        }
+        if len(observations) == 1:
+            attributes |= {
+                "redis_agent.site": str(observations[0].site),
+                "redis_agent.verdict": observations[0].verdict.value,
+                "redis_agent.reason": observations[0].reason.value,
+            }
+        return self._runtime.telemetry.tracer.start_span("observe", attributes=attributes)
 
-    def _say_away(self, fault: str) -> None:
-        if fault != self._away:
-            self._away = fault
-            logger.warning("the log is away; holding %d records: %s", len(self._outbox), fault)
+    # --- samples
+
+    async def _write_samples(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.interval_seconds)
+            self._gather()
+            await self._publishing.write()
 
     def _gather(self) -> None:
         rows = self._tick.drain()
@@ -231,34 +226,26 @@ class Service:
             return
         with self._runtime.telemetry.tracer.start_as_current_span("tick") as span:
             span.set_attribute("redis_agent.vantage", self.settings.vantage)
-            for home, columns in rows.items():
-                self._hold(
-                    Outgoing(
-                        topics.METRICS,
-                        self.settings.vantage,
-                        samples.encode(columns),
-                        telemetry.headers(topics.METRICS, self._runtime.origins.next(), span),
-                        spread=self._spread[home],
-                    )
-                )
+            for columns in rows.values():
+                self._publishing.hold(columns, str(columns["instance"][0]), span)
+
+    # --- this process
 
     async def _watch_own_stalls(self) -> None:
-        """Keep the longest time lately for which this loop did not run: time-outs then are ours, not a site's."""
+        """Note when this loop did not run: a time-out of a poll that was on then is ours, not a site's."""
         loop = asyncio.get_running_loop()
         self._pulse_at = loop.time()
         while True:
             await asyncio.sleep(_STALL_PULSE_SECONDS)
-            late = timedelta(seconds=max(0.0, loop.time() - self._pulse_at - _STALL_PULSE_SECONDS))
-            self._pulse_at = loop.time()
-            fading = self._stall - timedelta(seconds=_STALL_PULSE_SECONDS / self.settings.timeout_seconds * 0.25)
-            self._stall = max(late, fading, timedelta())
-            self._lag.set(self._stall.total_seconds())
+            now = loop.time()
+            late = now - self._pulse_at - _STALL_PULSE_SECONDS
+            self._pulse_at = now
+            if late > _STALL_FROM_SECONDS:
+                self._stalls.append((now, timedelta(seconds=late)))
+            self._lag.set(max((late for _, late in self._stalls), default=timedelta()).total_seconds())
 
-    def _recent_stall(self) -> timedelta:
-        since = asyncio.get_running_loop().time() - self._pulse_at - _STALL_PULSE_SECONDS
-        return timedelta(seconds=max(0.0, since)) if self._pulse_at else timedelta()
-
-
-def _what(observation: Observation) -> tuple[Verdict, Reason, Role]:
-    """What makes an observation news when it changes."""
-    return observation.verdict, observation.reason, observation.role
+    def _stall_since(self, began_at: float) -> timedelta:
+        """The longest stand-still that ended, or goes on, since then."""
+        going_on = asyncio.get_running_loop().time() - self._pulse_at - _STALL_PULSE_SECONDS
+        ended = [late for at, late in self._stalls if at >= began_at]
+        return max([timedelta(seconds=max(0.0, going_on)) if self._pulse_at else timedelta(), *ended])

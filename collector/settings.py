@@ -2,10 +2,19 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import timedelta
 
 from collector.edges.resp import Endpoint
 from redis_agent.fleet import Fleet, SiteSection
 from redis_agent.model import Datacenter, InstanceId, SiteId, Vantage
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a site answers, and how often it is asked for INFO besides PING."""
+
+    endpoint: Endpoint
+    info_every: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,21 +24,23 @@ class Settings:
     vantage: Vantage
     interval_seconds: float
     timeout_seconds: float
-    heartbeat_seconds: float
-    targets: dict[SiteId, Endpoint]
+    targets: dict[SiteId, Target]
 
 
 def read(fleet: Fleet) -> Settings:
     """The collector's part. Raises ConfigurationError for a secret that can't be read."""
     section = fleet.collector
     targets = {
-        SiteId(InstanceId(instance.id), Datacenter(site.datacenter)): _endpoint(site)
+        SiteId(InstanceId(instance.id), Datacenter(site.datacenter)): _target(fleet, site)
         for instance in fleet.instances
         for site in instance.sites
     }
-    return Settings(
-        fleet.vantage, section.interval_seconds, section.timeout_seconds, section.heartbeat_seconds, targets
-    )
+    return Settings(fleet.vantage, section.interval_seconds, section.timeout_seconds, targets)
+
+
+def _target(fleet: Fleet, site: SiteSection) -> Target:
+    seconds = fleet.samples_seconds(home=str(fleet.vantage) == site.datacenter)
+    return Target(_endpoint(site), timedelta(seconds=seconds))
 
 
 def _endpoint(site: SiteSection) -> Endpoint:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from redis_agent.model import Replication, Role
 from redis_agent.samples import METRICS
@@ -19,6 +20,13 @@ class Info:
     role: Role
     replication: Replication | None
     metrics: Mapping[str, float | None]
+
+    def replication_after(self, passed: timedelta) -> Replication | None:
+        """What it said of replication, that long afterwards: the last contact lies further back then."""
+        if self.replication is None or self.replication.last_io_seconds < 0:
+            return self.replication
+        later = self.replication.last_io_seconds + passed // timedelta(seconds=1)
+        return replace(self.replication, last_io_seconds=later)
 
 
 def parse(text: bytes) -> Info:

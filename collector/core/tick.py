@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from collector.core.info import Info
+from redis_agent.instants import Instant
 from redis_agent.model import SiteId, Vantage
 from redis_agent.samples import METRICS
 
 Columns = dict[str, list[object]]
-_KEYS = ("at", "instance", "datacenter", "vantage", "run_id", "role", "ping_seconds")
+_KEYS = ("at", "monotonic_us", "instance", "datacenter", "vantage", "run_id", "role", "ping_seconds")
 
 
 class Tick:
@@ -19,13 +20,14 @@ class Tick:
         self._partition_of = partition_of_site
         self._rows: dict[int, Columns] = {}
 
-    def add(self, site: SiteId, at: datetime, round_trip: timedelta, info: Info) -> None:
-        """One site's row."""
+    def add(self, site: SiteId, at: datetime, seen: Instant, round_trip: timedelta, info: Info) -> None:
+        """One site's row: when it was seen by the wall clock, and by the monotonic one."""
         columns = self._rows.get(self._partition_of[site])
         if columns is None:
             columns = self._rows[self._partition_of[site]] = {name: [] for name in (*_KEYS, *(m.name for m in METRICS))}
         keys = (
             at,
+            seen // timedelta(microseconds=1),
             site.instance,
             site.datacenter,
             self._vantage,

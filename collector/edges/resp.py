@@ -56,15 +56,18 @@ class Connection:
         self._info_again_at = 0.0
         self._info_error = ""
 
-    async def poll(self) -> Answer | Failure:
-        """PING and INFO within the timeout, connecting first where needed. Never raises for what the target does."""
+    async def poll(self, *, with_info: bool = True) -> Answer | Failure:
+        """PING, and INFO where wanted, within the timeout, connecting first where needed.
+
+        Never raises for what the target does.
+        """
         async with self._one_at_a_time:
             deadline = asyncio.get_running_loop().time() + self._timeout
             try:
                 addresses = [] if self._is_connected() else await self._addresses(deadline)
                 async with asyncio.timeout_at(deadline):
                     refusal = await self._connect(addresses) if addresses else None
-                    return refusal or await self._ask()
+                    return refusal or await self._ask(with_info)
             except TimeoutError as fault:
                 return self._answered_in_part() or self._failure(fault)
             except (OSError, ValueError) as fault:
@@ -118,11 +121,11 @@ class Connection:
         self.close()
         return Answer(_text(reply), is_error=True, round_trip=replies.round_trip, info=None)
 
-    async def _ask(self) -> Answer:
+    async def _ask(self, info_wanted: bool) -> Answer:
         if self._replies is None:
             raise ConnectionResetError("connection closed by the server")
         replies, started = self._replies, asyncio.get_running_loop().time()
-        with_info = started >= self._info_again_at
+        with_info = info_wanted and started >= self._info_again_at
         await replies.ask(_PING + _INFO if with_info else _PING, 1 + with_info)
         ping, *rest = replies.taken()
         info = rest[0] if rest else (b"-", b"the connection was closed before it")

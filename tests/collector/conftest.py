@@ -127,7 +127,7 @@ def fleet_of(sites: Mapping[str, int], grpc_port: int, **collector: Any) -> dict
                 ],
             }
         ],
-        "collector": {"vantage": "witness", "interval_seconds": 0.2, "heartbeat_seconds": 0.4, **collector},
+        "collector": {"vantage": "witness", "interval_seconds": 0.2, **collector},
         "failover": {"vote_max_age_seconds": 120},
         "grpc": {"ports": {"collector": grpc_port}},
     }

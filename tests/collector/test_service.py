@@ -5,9 +5,10 @@ import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pyarrow as pa
@@ -17,13 +18,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from redis_agent import topics
 from redis_agent.log import Delivered
 from redis_agent.log.embedded import EmbeddedLog
-from redis_agent.model import Observation, Reason, Role, Verdict
+from redis_agent.model import Observation, Observations, Reason, Role, Verdict
 from redis_agent.testing import contents
 from redis_agent.testing_process import until
 from redis_agent.v1 import collector_service_pb2 as pb
 from redis_agent.v1 import collector_service_pb2_grpc as pb_grpc
 from redis_agent.v1 import types_pb2
-from redis_agent.wire import decode_observation, observation_from
+from redis_agent.wire import decode_observations, observation_from
 from simulator.ports import free_ports
 from simulator.proxy import Link, LinkMode
 
@@ -38,12 +39,20 @@ class Reading:
     def __init__(self, log: EmbeddedLog) -> None:
         self._log = log
 
-    async def observations(self, datacenter: str = "east") -> list[Observation]:
-        """Of one site, as they were written."""
-        found = [decode_observation(record.value) for record in await contents(self._log, topics.OBSERVATIONS)]
-        return [observation for observation in found if observation.site.datacenter == datacenter]
+    async def partitions(self) -> int:
+        """Of the metrics topic."""
+        return await self._log.partitions(topics.METRICS)
 
-    async def rows(self) -> list[dict[str, object]]:
+    async def said(self) -> list[tuple[datetime, Observations]]:
+        """All that it said, and when the log took it."""
+        return [(r.at, decode_observations(r.value)) for r in await contents(self._log, topics.OBSERVATIONS)]
+
+    async def observations(self, datacenter: str = "east") -> list[Observation]:
+        """What it said of one site, one after the other."""
+        every = [observation for _, said in await self.said() for observation in said.observations]
+        return [observation for observation in every if observation.site.datacenter == datacenter]
+
+    async def rows(self) -> list[dict[str, Any]]:
         """Of the metrics topic, all partitions."""
         return [row for record in await self.metrics() for row in _table(record).to_pylist()]
 
@@ -104,10 +113,7 @@ def test_metrics_and_observations_of_every_site_are_written(
             assert all(row["memory_used_bytes"] for row in rows)
             assert len({(row["datacenter"], row["at"]) for row in rows}) == len(rows), "no row twice"
             for record in await log.metrics():
-                assert record.partition in {
-                    topics.partition_of(f"orders/{row['datacenter']}", topics.METRICS.partitions)
-                    for row in _table(record).to_pylist()
-                }
+                assert record.partition == topics.partition_of("orders", await log.partitions())
                 assert record.header("schema") == topics.METRICS.schema
                 assert record.header("traceparent")
                 assert record.header("source")
@@ -116,18 +122,24 @@ def test_metrics_and_observations_of_every_site_are_written(
     asyncio.run(run())
 
 
-def test_a_heartbeat_comes_even_when_nothing_changes(serving: Serving, collecting: Collecting, tmp_path: Path) -> None:
+def test_each_tick_says_that_all_holds_and_in_full_only_what_is_new(
+    serving: Serving, collecting: Collecting, tmp_path: Path
+) -> None:
     async def run() -> None:
-        async with serving() as server, reading(tmp_path) as log:
+        async with serving("east") as east, serving("west") as west, reading(tmp_path) as log:
             (port,) = free_ports(1)
-            collector = collecting({"east": server.port}, port, interval_seconds=0.5, heartbeat_seconds=0.5)
+            collector = collecting({"east": east.port, "west": west.port}, port, interval_seconds=0.5)
             await collector.start()
             await asyncio.sleep(6)
             assert await collector.stop() == 0
-            told = await log.observations()
-            gaps = sorted((later.at - earlier.at).total_seconds() for earlier, later in pairwise(told))
+            ticks = [(at, said) for at, said in await log.said() if said.holding is not None]
+            gaps = sorted((later - earlier).total_seconds() for (earlier, _), (later, _) in pairwise(ticks))
             assert len(gaps) >= 6
             assert gaps[len(gaps) // 2] < 0.75, "one every interval, not every other"
+            assert all(timedelta() <= said.holding < timedelta(seconds=1.3) for _, said in ticks if said.holding)
+            again = [len(said.observations) for _, said in ticks[2:]]
+            assert set(again) <= {0, 1}, "a share of the sites is said anew, for listeners that came late"
+            assert sum(again) >= 1
 
     asyncio.run(run())
 
@@ -139,7 +151,7 @@ def test_a_change_is_written_at_once_and_does_not_wait_for_the_tick(
         async with serving() as server, reading(tmp_path) as log:
             (port,) = free_ports(1)
             # Ticks are 5 s apart here, and so are the polls: news that waited for a tick would come seconds late.
-            collector = collecting({"east": server.port}, port, interval_seconds=5.0, heartbeat_seconds=5.0)
+            collector = collecting({"east": server.port}, port, interval_seconds=5.0)
             await collector.start()
             await log.first(lambda o: o.verdict is Verdict.UP)
             await server.kill()
@@ -207,27 +219,28 @@ def test_a_collector_that_stood_still_itself_says_nothing_against_a_site(
     asyncio.run(run())
 
 
-def test_while_the_log_is_away_findings_are_held_and_written_when_it_returns(
+def test_while_the_log_is_away_samples_are_held_and_of_votes_only_the_newest_is_said_later(
     serving: Serving, collecting: Collecting, tmp_path: Path
 ) -> None:
     async def run() -> None:
-        async with serving() as server, reading(tmp_path) as log:
+        async with serving("east") as east, serving("west") as west, reading(tmp_path) as log:
             (port,) = free_ports(1)
-            collector = collecting({"east": server.port}, port)
+            collector = collecting({"east": east.port, "west": west.port}, port)
             await collector.start()
             await log.first(lambda o: o.verdict is Verdict.UP)
             with locked(tmp_path / "log.db"):
                 await until(lambda: "the log is away" in collector.said, 30)
-                await server.kill()
-                await asyncio.sleep(1.5)
-                back_at = datetime.now(UTC)
-            down = await log.first(lambda o: o.verdict is Verdict.DOWN)
-            assert down.at < back_at, "as it was seen, and not when it could be told"
+                before = len(await log.said())
+                await east.kill()
+                await asyncio.sleep(3)
             await until(lambda: "the log answers again" in collector.said, 30)
+            await log.first(lambda o: o.verdict is Verdict.DOWN)
             assert await collector.stop() == 0
-            told = await log.observations()
-            gaps = [(later.at - earlier.at).total_seconds() for earlier, later in pairwise(told)]
-            assert max(gaps) < 3, "of the five seconds and more that it was away nothing is missing"
+            late = [o for _, said in (await log.said())[before:] for o in said.observations]
+            assert max(o.age for o in late) < timedelta(seconds=1), "old news is not told"
+            west_rows = sorted(row["at"] for row in await log.rows() if row["datacenter"] == "west")
+            gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(west_rows)]
+            assert max(gaps) < 1, "of the seconds that it was away no sample is missing"
 
     asyncio.run(run())
 
@@ -248,7 +261,7 @@ def test_what_was_gathered_is_written_before_the_end(serving: Serving, collectin
     async def run() -> None:
         async with serving() as server, reading(tmp_path) as log:
             (port,) = free_ports(1)
-            collector = collecting({"east": server.port}, port, interval_seconds=30.0, heartbeat_seconds=30.0)
+            collector = collecting({"east": server.port}, port, interval_seconds=30.0)
             await collector.start()
             async with channel(port) as stub:
                 await stub.ProbeNow(pb.ProbeNowRequest(site=EAST), timeout=DEADLINE)
@@ -281,14 +294,14 @@ def test_the_targets_are_listed_and_a_probe_is_fresh(serving: Serving, collectin
     async def run() -> None:
         async with serving() as server:
             (port,) = free_ports(1)
-            collector = collecting({"east": server.port}, port, interval_seconds=30.0, heartbeat_seconds=30.0)
+            collector = collecting({"east": server.port}, port, interval_seconds=30.0)
             await collector.start()
             async with channel(port) as stub:
                 first = await stub.ProbeNow(pb.ProbeNowRequest(site=EAST), timeout=DEADLINE)
                 second = await stub.ProbeNow(pb.ProbeNowRequest(site=EAST), timeout=DEADLINE)
                 asked = [observation_from(reply.observation) for reply in (first, second)]
                 assert [o.verdict for o in asked] == [Verdict.UP, Verdict.UP]
-                assert asked[0].at < asked[1].at, "asked anew, though nothing changed and no heartbeat was due"
+                assert asked[0].at < asked[1].at, "asked anew, though nothing changed and no tick was due"
                 listed = await stub.ListTargets(pb.ListTargetsRequest(), timeout=DEADLINE)
                 assert (listed.vantage, listed.paused) == ("witness", False)
                 (target,) = listed.targets
