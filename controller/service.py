@@ -1,21 +1,24 @@
 """The controller's loop: take votes in, see what they make of each site, and act where policy allows.
 
 The watching half never stops; the acting half is one task an instance at most, so a slow DNS provider delays nobody's
-votes. All state is rebuilt from the log: votes from the last seconds, failovers from the journal.
+votes. All state is rebuilt from the log: votes from the last seconds, failovers from the journal, the switch from control.
+An instance is looked at when something about it changed, and once a second as long as something is to be done about it.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from controller.application.decisions import Decisions
 from controller.application.driver import Driver
 from controller.application.fleet_state import FleetState
 from controller.application.orders import Orders
 from controller.application.records import Records
+from controller.application.switch import Switch
 from controller.application.tasks import InstanceTasks
+from controller.application.vantages import VantageWatch
 from controller.core.failover import CONTROLLER, Failover, first_stage
 from controller.core.health import Health
 from controller.core.policy import InstanceView, Refusal, Request, candidates, decide
@@ -23,16 +26,33 @@ from controller.edges.journal import JournalLog
 from controller.edges.zones import Zones
 from controller.settings import Instance, Settings
 from redis_agent import pause, topics
+from redis_agent.clock import instant, wall
+from redis_agent.deadletters import DeadLetters
 from redis_agent.errors import LogUnavailable, Malformed
-from redis_agent.log import Cursor, Log, Writer
-from redis_agent.log.deadletter import dead_letter
-from redis_agent.model import Datacenter, EventKind, InstanceId, Kind, Mode, SiteId, Stage
+from redis_agent.instants import Instant
+from redis_agent.log import Cursor, Delivered, Log, Outgoing, Start, Writer
+from redis_agent.model import (
+    Datacenter,
+    EventKind,
+    FindingKind,
+    InstanceId,
+    Kind,
+    Mode,
+    Severity,
+    SiteId,
+    Stage,
+    Vantage,
+)
 from redis_agent.process import Runtime
-from redis_agent.retries import patiently
+from redis_agent.retries import Once, patiently
+from redis_agent.wire import decode_anomaly, decode_finding, decode_observations
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 0.1
-_LOOSE_END_AGAIN = timedelta(seconds=1)
+_READ_AT_ONCE = 1000
+_AGAIN = timedelta(seconds=1)
+_RESTATED_WITHIN = timedelta(seconds=10)
+"""How far back a collector may have said in full what it has said to hold since (`collector.core.statements`)."""
 Work = Coroutine[None, None, None]
 
 
@@ -43,16 +63,22 @@ class Service:
         self.settings = settings
         self._runtime = runtime
         self._zones = Zones(settings.zones)
-        self._journal = JournalLog(runtime.telemetry, runtime.origins.next)
+        self._look_at: set[InstanceId] = set(settings.instances)
+        self._dead = DeadLetters(runtime.telemetry, runtime.findings)
+        self._journal = JournalLog(runtime.telemetry, runtime.origins.next, self._dead, self._look_at.add)
         registry = runtime.telemetry.registry
         self._records = Records(settings.instances, self._zones)
-        self._state = FleetState(settings, self._journal, self._records, registry)
-        self._driver = Driver(self._journal, self._state, self._zones, settings.pause_dir, registry)
+        self._switch = Switch(settings.pause_dir, runtime.origins, frozenset(settings.instances))
+        self._state = FleetState(settings, self._journal, self._records, self._switch, registry)
+        self._vantages = VantageWatch(self._state.votes, runtime.findings)
+        self._driver = Driver(self._journal, self._state, self._zones, registry)
         self._decisions = Decisions(self._journal, self._state)
         self._tasks = InstanceTasks()
         self.orders = Orders(self._state, self._decisions, self._driver, self._tasks)
-        self._loose_end_at: dict[InstanceId, datetime] = {}
-        self._fenced_since: dict[SiteId, datetime] = {}
+        self._letters: list[Outgoing] = []  # to dead-letter, once the log takes them
+        self._restless: set[InstanceId] = set()
+        self._again_at = instant()
+        self._fenced_since: dict[SiteId, Instant] = {}
 
     async def run(self) -> None:
         """Watch and act until cancelled. Raises Fenced when another controller took over."""
@@ -64,48 +90,123 @@ class Service:
             )
         async with self._runtime.log() as log:
             try:
-                cursor, writer = await self._opened(log)
+                votes, control, writer = await self._opened(log)
+                self._switch.use(writer)
                 async with self._tasks, asyncio.TaskGroup() as group:
                     group.create_task(self._records.keep())
+                    group.create_task(self._follow(control, writer))
                     await self._runtime.ready()
-                    await self._watch(cursor, writer)
+                    await self._watch(votes, writer)
             finally:
                 await self._zones.close()
 
-    async def _opened(self, log: Log) -> tuple[Cursor, Writer]:
+    async def _opened(self, log: Log) -> tuple[Cursor, Cursor, Writer]:
         async for attempt in patiently("waiting for the journal", LogUnavailable, longest_seconds=1.0):
             with attempt:
                 await self._journal.open(log)
-                since = datetime.now(UTC) - self.settings.vote_max_age
-                return await log.cursor([topics.OBSERVATIONS, topics.ANOMALIES], since), await log.writer()
+                writer = await log.writer()
+                control = await log.cursor([topics.CONTROL, topics.FINDINGS], Start.BEGINNING)
+                while not control.caught_up:
+                    await self._take_in(await control.read(_READ_AT_ONCE, _READ_SECONDS), self._note_control, writer)
+                self._switch.opened = True
+                since = self.settings.vote_max_age + _RESTATED_WITHIN
+                return await log.cursor([topics.OBSERVATIONS, topics.ANOMALIES], since), control, writer
         raise AssertionError("attempts end with a return")
 
-    async def _watch(self, cursor: Cursor, deadletters: Writer) -> None:
-        said = ""
+    # --- what is heard
+
+    async def _watch(self, cursor: Cursor, writer: Writer) -> None:
+        tell = Once()
         while True:
             try:
-                for record in await cursor.read(1000, _READ_SECONDS):
-                    try:
-                        self._state.ballots.note(record)
-                    except Malformed as fault:
-                        self._runtime.telemetry.deadletters.labels(record.topic).inc()
-                        await deadletters.append([dead_letter(record, str(fault))])
-                said = ""
+                await self._take_in(await cursor.read(_READ_AT_ONCE, _READ_SECONDS), self._note, writer)
+                tell("")
             except LogUnavailable as fault:
                 # Votes age meanwhile, and stale votes decide nothing.
-                if str(fault) != said:
-                    said = str(fault)
-                    logger.warning("the log is away: %s", fault)
+                tell(f"the log is away: {fault}")
                 await asyncio.sleep(0.5)
-            self._tick(datetime.now(UTC))
+            self._step(instant())
 
-    def _tick(self, now: datetime) -> None:
-        self._state.count(now)
-        for instance in self.settings.instances.values():
-            if not self._tasks.busy(instance.id) and (work := self._due(instance, now)) is not None:
-                self._tasks.start(instance.id, work)
+    async def _take_in(self, records: Sequence[Delivered], note: Callable[[Delivered], None], writer: Writer) -> None:
+        """Each record; what can't be read goes to dead-letter, at last. Raises LogUnavailable."""
+        for record in records:
+            try:
+                note(record)
+            except Malformed as fault:
+                self._letters.append(self._dead.letter(record, str(fault)))
+        if letters := list(self._letters):
+            await writer.append(letters)
+            del self._letters[: len(letters)]
 
-    def _due(self, instance: Instance, now: datetime) -> Work | None:
+    def _note(self, record: Delivered) -> None:
+        """Take one record in. Raises Malformed."""
+        if record.topic == topics.ANOMALIES.name:
+            self._state.note_anomaly(decode_anomaly(record.value))
+            return
+        try:
+            said = decode_observations(record.value)
+        except Malformed:
+            self._state.votes.note_unreadable(Vantage(record.key))
+            raise
+        self._state.votes.note(said, instant(), record.unread, record.header("traceparent") or "")
+        if record.unread is not None:
+            self._vantages.note(said, record.unread, wall())
+
+    async def _follow(self, cursor: Cursor, writer: Writer) -> None:
+        """The switch, and what everybody finds."""
+        async for attempt in patiently("control can't be read now", LogUnavailable, longest_seconds=1.0):
+            with attempt:
+                while True:
+                    await self._take_in(await cursor.read(_READ_AT_ONCE, 1.0), self._note_control, writer)
+
+    def _note_control(self, record: Delivered) -> None:
+        """Raises Malformed for a finding; what can't be read of control is told."""
+        if record.topic == topics.FINDINGS.name:
+            self._state.findings.note(decode_finding(record.value), instant())
+            return
+        self._switch.note(record)
+        unreadable = self._switch.control.unreadable
+        if not unreadable:
+            self._runtime.findings.close(FindingKind.CONTROL_UNREADABLE, topics.FLEET)
+            return
+        told = "; ".join(unreadable.values())
+        self._runtime.findings.open(
+            FindingKind.CONTROL_UNREADABLE,
+            topics.FLEET,
+            Severity.ERROR,
+            f"{told}. Nothing of it is guessed, and a switch counts as set",
+            command="update this service, or write the key anew: redis-agent pause, redis-agent resume",
+        )
+
+    # --- what is to be done
+
+    def _step(self, now: Instant) -> None:
+        """One look at the fleet: at what changed, and once a second at what is not at rest."""
+        self._look_at |= self._state.count(now) | self._records.changed
+        self._records.changed.clear()
+        if now - self._again_at >= _AGAIN:
+            self._again_at = now
+            self._look_at |= self._restless
+            self._vantages.look(now)
+        concerned, waiting = list(self._look_at), self._look_at
+        waiting.clear()
+        for instance_id in concerned:
+            if (instance := self.settings.instances.get(instance_id)) is not None:
+                self._look(instance, now)
+
+    def _look(self, instance: Instance, now: Instant) -> None:
+        if self._tasks.busy(instance.id):
+            self._restless.add(instance.id)
+            return
+        work = self._due(instance, now)
+        if work is not None:
+            self._tasks.start(instance.id, work)
+        if work is None and self._state.is_at_rest(instance):
+            self._restless.discard(instance.id)
+        else:
+            self._restless.add(instance.id)
+
+    def _due(self, instance: Instance, now: Instant) -> Work | None:
         """What is to be done about an instance that nobody acts on."""
         opened = self._journal.journal.open(instance.id)
         if opened is not None:
@@ -143,17 +244,14 @@ class Service:
             if not isinstance(verdict, Refusal):
                 return self._move(instance, target)
             refusals.append(verdict)
-        return self._refuse(
-            instance, active, refusals[0] if refusals else Refusal((f"{instance.id} has no other site",))
-        )
+        refusal = refusals[0] if refusals else Refusal((f"{instance.id} has no other site",))
+        return self._refuse(instance, active, refusal)
 
     def _refuse(self, instance: Instance, down: Datacenter, refusal: Refusal) -> Work | None:
         self._state.refusals[instance.id] = refusal.reasons
-        return (
-            self._decisions.refuse(instance, down, refusal)
-            if self._decisions.is_news(instance, down, refusal)
-            else None
-        )
+        if not self._decisions.is_news(instance, down, refusal):
+            return None
+        return self._decisions.refuse(instance, down, refusal)
 
     def _down_elsewhere(self, instance: Instance, view: InstanceView) -> Datacenter | None:
         """A site that is down without being known to carry the traffic; not one that traffic was just moved away from."""
@@ -162,9 +260,9 @@ class Service:
         return next((dc for dc, state in view.health.items() if state.health is Health.DOWN and dc != left), None)
 
     async def _move(self, instance: Instance, target: Datacenter) -> None:
-        """Look once more, with the record as it is now, and go. A refusal then is the next tick's to tell."""
+        """Look once more, with the record as it is now, and go. A refusal then is the next look's to tell."""
         await self._records.refresh(instance)
-        view = self._state.view(instance, datetime.now(UTC))
+        view = self._state.view(instance, instant())
         verdict = decide(view, Request(target, Kind.EMERGENCY, unasked=True), instance.policy)
         if isinstance(verdict, Refusal):
             return
@@ -192,12 +290,9 @@ class Service:
         newest = self._journal.journal.last_begun(instance.id)
         if newest is None or newest.plan.source not in instance.access:
             return None
-        came_back = self._came_back(newest, instance, view)
-        tried_at = self._loose_end_at.get(instance.id)
-        if not (newest.owes_unfencing or came_back) or (tried_at and view.now < tried_at + _LOOSE_END_AGAIN):
-            return None
-        self._loose_end_at[instance.id] = view.now
-        return self._fence_late(newest, instance) if came_back else self._driver.unfence(newest, instance)
+        if self._came_back(newest, instance, view):
+            return self._fence_late(newest, instance)
+        return self._driver.unfence(newest, instance) if newest.owes_unfencing else None
 
     def _came_back(self, failover: Failover, instance: Instance, view: InstanceView) -> bool:
         """Whether the site that traffic was moved away from answers as a primary, and wasn't fenced since it is up.
@@ -208,7 +303,7 @@ class Service:
             return False
         site = SiteId(instance.id, failover.plan.source)
         new_life = self._fenced_since.get(site) != view.health[site.datacenter].since
-        return new_life and view.active == failover.plan.target and self._state.serves_as_primary(site)
+        return new_life and view.active == failover.plan.target and self._state.serves_as_primary(site, view.now)
 
     async def _fence_late(self, failover: Failover, instance: Instance) -> None:
         site = SiteId(instance.id, failover.plan.source)

@@ -1,8 +1,8 @@
 """Route 53's REST API over `Zone`s, faithful where a failover leans on it, and able to fail on command.
 
-A plain `boto3.client("route53", endpoint_url=server.endpoint_url, …)` works against it. AnomalyIndex operations:
+A plain `boto3.client("route53", endpoint_url=server.endpoint_url, …)` works against it. Operations:
 ChangeResourceRecordSets, ListResourceRecordSets, GetChange, GetHostedZone, ListHostedZonesByName. Credentials are not
-looked at. Why not moto: it is INSYNC at once, lets CNAME and A stand side by side, and never throttles.
+looked at; what was signed more than five minutes off the server's time is refused. Why not moto: it is INSYNC at once, lets CNAME and A stand side by side, and never throttles.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 from aiohttp import web
 
@@ -29,6 +30,7 @@ from simulator.route53_wire import (
 from simulator.token_bucket import TokenBucket
 from simulator.zone import AppliedBatch, BatchRefused, Zone
 
+SIGNED_WITHIN = timedelta(minutes=5)
 MAX_PAGE = 300
 """Record sets in one page of ListResourceRecordSets, whatever was asked for."""
 MAX_ZONES_PAGE = 100
@@ -70,11 +72,13 @@ class Route53Server:
         burst: float = 50,
         refill_per_second: float = 10,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.zones = {zone.zone_id: zone for zone in zones}
         self.delay_seconds = 0.0
         self.calls: deque[ApiCall] = deque(maxlen=CALLS_KEPT)
         self._clock = clock
+        self._wall = wall
         self._bucket = TokenBucket(burst, refill_per_second, clock)
         self._responses_to_lose = 0
         self._planned_errors: list[_PlannedError] = []
@@ -140,6 +144,7 @@ class Route53Server:
         body = await request.read()
         error: ApiError | None = None
         try:
+            self._check_date(request)
             self._fail_if_due(name)
             answer = operation(request, body)
         except ApiError as raised:
@@ -150,7 +155,18 @@ class Route53Server:
             self._responses_to_lose -= 1
             _cut(request)
         await asyncio.sleep(self.delay_seconds)
-        return web.Response(body=answer, status=error.status if error else 200, content_type="text/xml")
+        headers = {"Date": format_datetime(self._wall(), usegmt=True)}
+        status = error.status if error else 200
+        return web.Response(body=answer, status=status, content_type="text/xml", headers=headers)
+
+    def _check_date(self, request: web.Request) -> None:
+        signed = request.headers.get("X-Amz-Date")
+        if signed is None:
+            return
+        off = datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) - self._wall()
+        if abs(off) > SIGNED_WITHIN:
+            late = "Signature expired" if off < timedelta() else "Signature not yet current"
+            raise ApiError("SignatureDoesNotMatch", f"{late}: {signed} is {abs(off).total_seconds():.0f} s off")
 
     def _fail_if_due(self, name: str) -> None:
         if not self._bucket.take():

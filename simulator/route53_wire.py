@@ -16,6 +16,7 @@ STATUS_BY_CODE = {
     "NoSuchChange": 404,
     "NoSuchHostedZone": 404,
     "ServiceUnavailable": 503,
+    "SignatureDoesNotMatch": 403,
 }
 """HTTP status of an error code; every code that is not here is answered with 400."""
 

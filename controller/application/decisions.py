@@ -4,7 +4,7 @@ import re
 import uuid
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from opentelemetry.trace import Span
 
@@ -14,7 +14,9 @@ from controller.core.policy import Refusal
 from controller.edges.journal import JournalLog
 from controller.settings import Instance
 from redis_agent import telemetry
+from redis_agent.clock import instant, wall
 from redis_agent.errors import LogUnavailable
+from redis_agent.instants import Instant
 from redis_agent.model import (
     Datacenter,
     EventKind,
@@ -39,22 +41,22 @@ class Decisions:
 
     async def act(self, instance: Instance, plan: Plan, stage: Stage, reason: str, actor: str) -> FailoverId:
         """A failover exists from here on. Raises LogUnavailable, and then it doesn't; Fenced."""
-        now = datetime.now(UTC)
+        now = instant()
         source = SiteId(instance.id, plan.source)
         event = FailoverEvent(
-            failover=_id("fo", now),
+            failover=_id("fo"),
             instance=instance.id,
             kind=EventKind.DECIDED,
             stage=stage,
-            at=now,
+            at=wall(),
             reason=reason,
             origin=self._journal.next_origin(),
             actor=actor,
             plan=plan,
-            votes=self._state.votes(instance),
+            votes=self._state.votes_seen(instance, now),
             phases=self._phases(source, plan.kind, now),
         )
-        with self._span(source, plan) as span:
+        with self._span(source, plan, now) as span:
             span.set_attribute("redis_agent.failover", event.failover)
             try:
                 await self._journal.append([event], span)
@@ -77,19 +79,18 @@ class Decisions:
 
     async def refuse(self, instance: Instance, active: Datacenter, refusal: Refusal) -> None:
         """Traffic stays though its site is down. Written when it is news; one id as long as it lasts."""
-        now = datetime.now(UTC)
         reason = f"{active} is down, and traffic stays: " + "; ".join(refusal.reasons)
         before = self._journal.journal.blocked.get(instance.id)
         event = FailoverEvent(
-            failover=before.failover if before is not None else _id("no", now),
+            failover=before.failover if before is not None else _id("no"),
             instance=instance.id,
             kind=EventKind.REFUSED,
             stage=Stage.REFUSED,
-            at=now,
+            at=wall(),
             reason=reason,
             origin=self._journal.next_origin(),
             actor=CONTROLLER,
-            votes=self._state.votes(instance),
+            votes=self._state.votes_seen(instance, instant()),
         )
         with self._journal.span("refuse failover", {"redis_agent.instance": instance.id}) as span:
             await self._journal.append_at_last([event], span)
@@ -105,7 +106,7 @@ class Decisions:
         event = replace(
             blocked,
             kind=EventKind.ENDED,
-            at=datetime.now(UTC),
+            at=wall(),
             reason=reason,
             origin=self._journal.next_origin(),
             votes=(),
@@ -113,9 +114,9 @@ class Decisions:
         with self._journal.span("refusal ends", {"redis_agent.instance": blocked.instance}) as span:
             await self._journal.append_at_last([event], span)
 
-    def _span(self, source: SiteId, plan: Plan) -> AbstractContextManager[Span]:
+    def _span(self, source: SiteId, plan: Plan, now: Instant) -> AbstractContextManager[Span]:
         """A child of the poll that first saw the fault, with a link to every other poll that says so."""
-        firsts = [first.traceparent for first in self._state.first_down(source)]
+        firsts = [first.traceparent for first in self._state.first_down(source, now)]
         attributes = {
             "redis_agent.instance": plan.instance,
             "redis_agent.source": plan.source,
@@ -125,14 +126,14 @@ class Decisions:
         context = telemetry.context_of(firsts[0]) if firsts else None
         return self._journal.span("decide failover", attributes, context, telemetry.links_to(firsts[1:]))
 
-    def _phases(self, source: SiteId, kind: Kind, now: datetime) -> tuple[Phase, ...]:
-        firsts = self._state.first_down(source)
+    def _phases(self, source: SiteId, kind: Kind, now: Instant) -> tuple[Phase, ...]:
+        firsts = self._state.first_down(source, now)
         state = self._state.health(source)
         if kind is Kind.PLANNED or not firsts or state is None or state.down_since is None:
             return (Phase("decided", 0.0),)
         seen = firsts[0].at
 
-        def offset(at: datetime) -> float:
+        def offset(at: Instant) -> float:
             return max(0.0, (at - seen) / timedelta(seconds=1))
 
         return (
@@ -142,5 +143,5 @@ class Decisions:
         )
 
 
-def _id(prefix: str, now: datetime) -> FailoverId:
-    return FailoverId(f"{prefix}-{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
+def _id(prefix: str) -> FailoverId:
+    return FailoverId(f"{prefix}-{wall():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")

@@ -7,8 +7,6 @@ does. Between the written intent and the action the pause switch is looked at on
 import asyncio
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 from opentelemetry.trace import Status, StatusCode
 from prometheus_client import CollectorRegistry, Counter
@@ -20,7 +18,8 @@ from controller.edges import redis_admin
 from controller.edges.journal import JournalLog
 from controller.edges.zones import Zones
 from controller.settings import Instance
-from redis_agent import pause
+from redis_agent.clock import instant
+from redis_agent.errors import NotFound
 from redis_agent.model import EventKind, FailoverId, Fence, Stage
 
 logger = logging.getLogger(__name__)
@@ -31,13 +30,10 @@ _AGAIN_AT_MOST_SECONDS = 2.0
 class Driver:
     """Carries out failovers. One at a time an instance; the caller sees to that."""
 
-    def __init__(
-        self, journal: JournalLog, state: FleetState, zones: Zones, pause_dir: Path, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, journal: JournalLog, state: FleetState, zones: Zones, registry: CollectorRegistry) -> None:
         self._journal = journal
         self._state = state
         self._zones = zones
-        self._pause_dir = pause_dir
         self._ended = Counter("redis_agent_failovers", "Failovers by how they ended", ["stage"], registry=registry)
 
     async def drive(self, failover_id: FailoverId, instance: Instance) -> None:
@@ -45,8 +41,8 @@ class Driver:
         intended: Stage | None = None
         said = ""
         wait = _AGAIN_SECONDS
-        while not (failover := self._journal.journal.failovers[failover_id]).stage.ended:
-            if (why := pause.reason(self._pause_dir, instance.id)) is not None:
+        while not (failover := self._failover(failover_id)).stage.ended:
+            if (why := self._state.switch.reason(instance.id)) is not None:
                 intended = None  # the stage's patience begins anew with the next intent
                 said = self._say(failover, f"held: paused: {why}", said)
                 await asyncio.sleep(_AGAIN_SECONDS)
@@ -62,9 +58,15 @@ class Driver:
         self._ended.labels(failover.stage.value).inc()
         await self._state.records.refresh(instance)
 
+    def _failover(self, failover_id: FailoverId) -> Failover:
+        found = self._journal.journal.failover(failover_id)
+        if found is None:
+            raise NotFound(f"no failover {failover_id!r} in memory")
+        return found
+
     async def fence_late(self, failover: Failover, instance: Instance) -> bool:
         """An old site is back as a primary: make it refuse writes before a stray client uses it. Whether it does."""
-        if pause.reason(self._pause_dir, instance.id) is not None:
+        if self._state.switch.reason(instance.id) is not None:
             return False
         site = instance.access[failover.plan.source]
         if failover.fence is Fence.REFUSES_WRITES and await redis_admin.is_fenced(site):
@@ -93,7 +95,7 @@ class Driver:
 
     async def _moved(self, failover: Failover, outcome: Outcome, instance: Instance) -> bool:
         """Whether the outcome moves the failover on; if so, it is written."""
-        moved = advance(failover, outcome, instance.policy, datetime.now(UTC))
+        moved = advance(failover, outcome, instance.policy, instant())
         if moved is failover:
             return False
         if moved.stage.ended:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from controller.application.decisions import Decisions
 from controller.application.driver import Driver
@@ -12,6 +11,7 @@ from controller.application.tasks import InstanceTasks
 from controller.core.failover import CONTROLLER, Failover, first_stage
 from controller.core.policy import Go, Order, Refusal, Request, decide
 from controller.settings import Instance
+from redis_agent.clock import instant
 from redis_agent.errors import AgentError, Fenced, NotFound, Refused
 from redis_agent.model import Datacenter, EventKind, FailoverId, InstanceId, Kind, Plan, Stage
 
@@ -43,7 +43,7 @@ class Orders:
 
     def _fitting(self, instance: Instance) -> Kind:
         """A source that a quorum sees up can be fenced and waited for; moving away from it as from a dead one loses writes."""
-        view = self.state.view(instance, datetime.now(UTC))
+        view = self.state.view(instance, instant())
         source = view.tallies.get(view.active) if view.active is not None else None
         return Kind.PLANNED if source is not None and source.says_up(instance.policy.quorum) else Kind.EMERGENCY
 
@@ -73,7 +73,7 @@ class Orders:
         await self._as_task(instance, approved())
 
     def _waiting(self, failover_id: FailoverId) -> Failover:
-        failover = self.state.journal.journal.failovers.get(failover_id)
+        failover = self.state.journal.journal.failover(failover_id)
         if failover is None:
             raise NotFound(f"no failover {failover_id!r}")
         if failover.stage is not Stage.AWAITING_APPROVAL:
@@ -82,7 +82,7 @@ class Orders:
 
     async def _verdict(self, instance: Instance, request: Request, apart_from: FailoverId | None) -> Go | Refusal:
         await self.state.records.refresh(instance)
-        return decide(self.state.view(instance, datetime.now(UTC), apart_from), request, instance.policy)
+        return decide(self.state.view(instance, instant(), apart_from), request, instance.policy)
 
     async def _as_task(self, instance: Instance, deciding: Coroutine[None, None, FailoverId]) -> FailoverId:
         """Decide and then drive in a task of its own, which an asker who goes away doesn't cancel; what was decided."""

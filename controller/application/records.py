@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from controller.edges.zones import Zones
 from controller.settings import Instance
 from redis_agent.errors import AgentError, Permanent, Transient
+from redis_agent.fleet import DnsName
 from redis_agent.model import InstanceId, Record
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ class Records:
     def __init__(self, instances: Mapping[InstanceId, Instance], zones: Zones) -> None:
         self._instances = instances
         self._zones = zones
+        self.changed: set[InstanceId] = set()
+        """Whose record is another than before; who looks takes them out."""
         self._held: dict[InstanceId, Record | None] = {}
         self._read_at: dict[InstanceId, float] = {}
 
@@ -42,10 +45,15 @@ class Records:
         if instance.dns is None:
             return
         before = self.of(instance.id)
+        await self._read(instance, instance.dns, before)
+        if self.of(instance.id) != before:
+            self.changed.add(instance.id)
+
+    async def _read(self, instance: Instance, dns: DnsName, before: Record | None) -> None:
         try:
-            record = await self._zones.read(instance.dns.provider, instance.dns.record, instance.dns.type)
+            record = await self._zones.read(dns.provider, dns.record, dns.type)
             if record is None:
-                raise Permanent(f"{instance.dns.record} {instance.dns.type} doesn't exist")
+                raise Permanent(f"{dns.record} {dns.type} doesn't exist")
             self._held[instance.id] = record
         except Transient as fault:
             if instance.id not in self._read_at:

@@ -15,6 +15,7 @@ from enum import Enum
 
 from controller.core.health import Health
 from controller.core.policy import Policy
+from redis_agent.instants import Instant
 from redis_agent.model import FailoverId, Fence, Kind, Phase, Plan, Stage
 
 CONTROLLER = "controller"
@@ -43,20 +44,22 @@ class Failover:
     """One failover as its journal tells it.
 
     `since`: when the stage was entered, or last taken up (after a crash, after a pause). `seen_at`: when the fault was
-    first seen. `begun`: something may have been done to the world.
+    first seen. `ended`: the instant of the end; `decided_at` and `ended_at` are for people. `begun`: something may have been
+    done to the world.
     """
 
     id: FailoverId
     plan: Plan
     stage: Stage
-    since: datetime
+    since: Instant
     decided_at: datetime
-    seen_at: datetime
+    seen_at: Instant
     reason: str
     actor: str
     fence: Fence = Fence.NOT_TRIED
     change_id: str = ""
     phases: tuple[Phase, ...] = ()
+    ended: Instant | None = None
     ended_at: datetime | None = None
     traceparent: str = ""
     begun: bool = False
@@ -104,7 +107,7 @@ def objection(failover: Failover, source: Health) -> Outcome | None:
     return Outcome(Effect.NOT_YET, f"no quorum says any more that {failover.plan.source} is down")
 
 
-def advance(failover: Failover, outcome: Outcome, policy: Policy, now: datetime) -> Failover:
+def advance(failover: Failover, outcome: Outcome, policy: Policy, now: Instant) -> Failover:
     """The failover after that outcome; the same value when it must wait. Raises ValueError outside a step."""
     if failover.stage not in STEPS:
         raise ValueError(f"{failover.id} is {failover.stage.value}: no outcome is expected")
@@ -116,7 +119,7 @@ def advance(failover: Failover, outcome: Outcome, policy: Policy, now: datetime)
     return _GIVING_UP[failover.stage](failover, outcome, now)
 
 
-def _onward(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+def _onward(failover: Failover, outcome: Outcome, now: Instant) -> Failover:
     moved = replace(
         failover,
         stage=_after(failover),
@@ -125,7 +128,7 @@ def _onward(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
         change_id=outcome.change_id or failover.change_id,
         fence=Fence.REFUSES_WRITES if failover.stage is Stage.FENCING else failover.fence,
     )
-    return replace(moved, ended_at=now, reason=outcome.detail) if moved.stage.ended else moved
+    return replace(moved, ended=now, reason=outcome.detail) if moved.stage.ended else moved
 
 
 def _after(failover: Failover) -> Stage:
@@ -139,7 +142,7 @@ def _patience(failover: Failover, policy: Policy) -> timedelta:
     return policy.fence if emergency_fence else policy.step
 
 
-def _unfenced(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+def _unfenced(failover: Failover, outcome: Outcome, now: Instant) -> Failover:
     """A dead site can't be fenced and need not be; a planned move without a fence would lose writes."""
     if outcome.effect is Effect.IMPOSSIBLE:
         return _ended(failover, Stage.ABORTED, f"nothing was moved: {outcome.detail}", now)
@@ -148,18 +151,18 @@ def _unfenced(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
     return replace(_onward(failover, outcome, now), fence=Fence.UNREACHABLE)
 
 
-def _aborted(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+def _aborted(failover: Failover, outcome: Outcome, now: Instant) -> Failover:
     return _ended(failover, Stage.ABORTED, f"the target was not promoted: {outcome.detail}", now)
 
 
-def _keeps_on(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+def _keeps_on(failover: Failover, outcome: Outcome, now: Instant) -> Failover:
     if outcome.effect is Effect.IMPOSSIBLE:
         stage = Stage.FAILED if failover.plan.promote else Stage.ABORTED
         return _ended(failover, stage, f"the record was not moved: {outcome.detail}", now)
     return failover
 
 
-def _failed(failover: Failover, outcome: Outcome, now: datetime) -> Failover:
+def _failed(failover: Failover, outcome: Outcome, now: Instant) -> Failover:
     return _ended(failover, Stage.FAILED, f"moved, but not seen to work: {outcome.detail}", now)
 
 
@@ -172,9 +175,9 @@ _GIVING_UP = {
 }
 
 
-def _ended(failover: Failover, stage: Stage, reason: str, now: datetime) -> Failover:
-    return replace(failover, stage=stage, since=now, ended_at=now, reason=reason)
+def _ended(failover: Failover, stage: Stage, reason: str, now: Instant) -> Failover:
+    return replace(failover, stage=stage, since=now, ended=now, reason=reason)
 
 
-def _seconds(failover: Failover, now: datetime) -> float:
+def _seconds(failover: Failover, now: Instant) -> float:
     return max(0.0, (now - failover.seen_at).total_seconds())

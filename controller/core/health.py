@@ -9,10 +9,11 @@ confirm time: one bad poll followed by silence confirms nothing.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 
 from controller.core.votes import Tally
+from redis_agent.instants import Instant
 
 
 class Health(Enum):
@@ -33,11 +34,11 @@ class SiteHealth:
     """The state and since when. `down_since`: when the present run of quorum DOWN began."""
 
     health: Health
-    since: datetime
-    down_since: datetime | None = None
+    since: Instant
+    down_since: Instant | None = None
 
 
-def step(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: datetime) -> SiteHealth:
+def step(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: Instant) -> SiteHealth:
     """The state after counting `votes` at `now`."""
     if votes.says_down(quorum):
         return _while_down(state, votes, quorum, confirm, now)
@@ -45,7 +46,7 @@ def step(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: 
     return state if state.health is wanted else SiteHealth(wanted, now)
 
 
-def _while_down(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: datetime) -> SiteHealth:
+def _while_down(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta, now: Instant) -> SiteHealth:
     match state.health:
         case Health.DOWN:
             return state
@@ -60,8 +61,7 @@ def _while_down(state: SiteHealth, votes: Tally, quorum: int, confirm: timedelta
             return begun if confirm else SiteHealth(Health.DOWN, now, now)
 
 
-def _confirmed(down_since: datetime, votes: Tally, quorum: int, confirm: timedelta, now: datetime) -> bool:
+def _confirmed(down_since: Instant, votes: Tally, quorum: int, confirm: timedelta, now: Instant) -> bool:
     if now - down_since < confirm:
         return False
-    latest = down_since + confirm - min(_BETWEEN_VOTES, confirm / 2)
-    return votes.still_says_down(quorum, latest, now)
+    return votes.still_says_down(quorum, now - down_since - confirm + min(_BETWEEN_VOTES, confirm / 2))

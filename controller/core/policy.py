@@ -4,22 +4,21 @@ A check looks at the view and gives a refusal in words, or None. Which checks ho
 end: what an operator orders by hand skips the ones that guard against acting unasked.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from controller.core.health import Health, SiteHealth
-from controller.core.votes import Tally
+from controller.core.votes import Tally, Vote
+from redis_agent.instants import Instant, after
 from redis_agent.model import (
     Datacenter,
     InstanceId,
     Kind,
     Mode,
-    Observation,
     Plan,
     Record,
     Role,
-    SiteId,
     Verdict,
 )
 
@@ -47,14 +46,14 @@ class InstanceView:
     values: Mapping[Datacenter, str]  # what the record's value is for each site
     health: Mapping[Datacenter, SiteHealth]
     tallies: Mapping[Datacenter, Tally]
-    freshest: Mapping[Datacenter, Observation]  # the newest UP observation of each site
+    freshest: Mapping[Datacenter, Vote]  # the newest vote of each site that says UP
     record: Record | None  # as the provider holds it; None: it couldn't be read
     ttl: int
     paused: str | None
     in_flight: str | None
-    last_ended_at: datetime | None
-    now: datetime
-    heard: Mapping[Datacenter, datetime] = field(
+    last_ended: Instant | None
+    now: Instant
+    heard: Mapping[Datacenter, Instant] = field(
         default_factory=dict
     )  # when a replica last heard over a link that was up
     half_moved_to: Datacenter | None = None  # where a failover of ours stopped half-way: it may be primary already
@@ -156,7 +155,7 @@ def replication_denies(view: InstanceView, request: Request, _policy: Policy) ->
     """The target must not have heard from its primary since the primary was found down."""
     if view.active is None or request.target not in view.freshest:
         return None
-    replication = view.freshest[request.target].replication
+    replication = view.freshest[request.target].observation.replication
     if replication is None or not replication.link_up:
         return None  # while the link is down only its fall is dated, not the last word over it
     down_since = view.health[view.active].down_since
@@ -180,7 +179,7 @@ def target_is_a_copy(view: InstanceView, request: Request, policy: Policy) -> st
     """A site to be promoted must be a replica that was in step: its loss must be known and within bounds."""
     if not view.promotes or view.active is None or request.target not in view.freshest:
         return None
-    seen = view.freshest[request.target]
+    seen = view.freshest[request.target].observation
     if seen.role is Role.PRIMARY and request.target == view.half_moved_to:
         return None  # a failover of ours promoted it and went no further
     if seen.role is not Role.REPLICA or seen.replication is None:
@@ -198,9 +197,9 @@ def target_is_a_copy(view: InstanceView, request: Request, policy: Policy) -> st
 
 def cooled_down(view: InstanceView, _request: Request, policy: Policy) -> str | None:
     """Not again too soon."""
-    if view.last_ended_at is None:
+    if view.last_ended is None:
         return None
-    left = view.last_ended_at + policy.cooldown - view.now
+    left = view.last_ended + policy.cooldown - view.now
     return f"cooling down for another {left.total_seconds():.0f} s" if left > timedelta() else None
 
 
@@ -258,11 +257,12 @@ def candidates(view: InstanceView, preferred: Datacenter | None) -> list[Datacen
     return sorted(others, key=lambda dc: (view.health[dc].health is not Health.UP, dc != preferred))
 
 
-def last_heard(seen: Observation) -> datetime | None:
+def last_heard(seen: Vote) -> Instant | None:
     """When a replica last heard from its primary; None when never."""
-    if seen.replication is None or seen.replication.last_io_seconds < 0:
+    replication = seen.observation.replication
+    if replication is None or replication.last_io_seconds < 0:
         return None
-    return seen.at - timedelta(seconds=seen.replication.last_io_seconds)
+    return after(seen.stated_at, -timedelta(seconds=replication.last_io_seconds))
 
 
 def expected_loss(view: InstanceView, target: Datacenter) -> timedelta | None:
@@ -275,15 +275,11 @@ def expected_loss(view: InstanceView, target: Datacenter) -> timedelta | None:
     return max(timedelta(), (down_since or view.now) - heard)
 
 
-def _ago(now: datetime, then: datetime) -> str:
+def _ago(now: Instant, then: Instant) -> str:
     return f"{(now - then).total_seconds():.0f} s"
 
 
-def freshest_up(votes: Mapping[SiteId, list[Observation]]) -> dict[Datacenter, Observation]:
-    """The newest UP observation of each site."""
-    found = {}
-    for site, observations in votes.items():
-        up = [o for o in observations if o.verdict is Verdict.UP]
-        if up:
-            found[site.datacenter] = max(up, key=lambda o: o.at)
-    return found
+def freshest_up(votes: Iterable[Vote], now: Instant, max_age: timedelta) -> Vote | None:
+    """The newest of a site's votes that says UP and is fresh."""
+    up = [vote for vote in votes if vote.observation.verdict is Verdict.UP and vote.is_fresh(now, max_age)]
+    return max(up, key=lambda vote: vote.stated_at, default=None)

@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 
 from controller.core.failover import Failover
-from controller.core.journal import EMPTY, Entry, Journal, fold
+from controller.core.journal import Entry, Journal, Place
 from redis_agent import telemetry, topics
+from redis_agent.clock import instant, wall
+from redis_agent.deadletters import DeadLetters
 from redis_agent.errors import LogUnavailable, Malformed
-from redis_agent.log import Log, Outgoing, Start, Writer
-from redis_agent.log.deadletter import dead_letter
-from redis_agent.model import EventKind, FailoverEvent, Origin
+from redis_agent.instants import after
+from redis_agent.log import Delivered, Log, Outgoing, Start, Writer
+from redis_agent.model import EventKind, FailoverEvent, FailoverId, InstanceId, Origin
 from redis_agent.retries import patiently
 from redis_agent.telemetry import Telemetry
 from redis_agent.wire import decode_failover_event, failover_event_to
@@ -24,35 +26,48 @@ logger = logging.getLogger(__name__)
 WRITER = "controller"
 _WATCHER_HOLDS = 1000
 _AGAIN_SECONDS = 0.1
+_READ_AT_ONCE = 2000
 _WITH_PLAN = frozenset({EventKind.APPROVED, EventKind.ENDED})
+_BEFORE = timedelta(seconds=5)
 
 
 class JournalLog:
-    """Owns the journal. Whoever opens it last is the only one who can write: an older controller gets Fenced."""
+    """Owns the journal. Whoever opens it last is the only one who can write: an older controller gets Fenced.
 
-    def __init__(self, tracing: Telemetry, next_origin: Callable[[], Origin]) -> None:
-        self.journal: Journal = EMPTY
+    `noted` is called with the instance of every event that is written.
+    """
+
+    def __init__(
+        self,
+        tracing: Telemetry,
+        next_origin: Callable[[], Origin],
+        dead: DeadLetters,
+        noted: Callable[[InstanceId], None] = lambda _instance: None,
+    ) -> None:
+        self.journal = Journal()
         self.next_origin = next_origin
+        self.noted = noted
         self._telemetry = tracing
+        self._dead = dead
+        self._log: Log | None = None
         self._writer: Writer | None = None
         self._watchers: set[asyncio.Queue[FailoverEvent]] = set()
 
     async def open(self, log: Log) -> None:
         """Fence earlier controllers, then read everything back. The order matters: nothing is written behind our back."""
-        self._writer = await log.writer(WRITER)
-        cursor = await log.cursor([topics.FAILOVERS], Start.BEGINNING)
-        try:
-            while not cursor.caught_up:
-                for record in await cursor.read(500, 0.2):
-                    try:
-                        event = decode_failover_event(record.value)
-                    except Malformed as fault:
-                        self._telemetry.deadletters.labels(record.topic).inc()
-                        await self._writer.append([dead_letter(record, str(fault))])
-                        continue
-                    self.journal = fold(self.journal, Entry(event, record.header("traceparent") or ""))
-        finally:
-            await cursor.close()
+        self._writer, self._log = await log.writer(WRITER), log
+        journal = Journal()
+        # By the log's own time, so that a cooldown goes on where it was, whatever the wall clock says now.
+        log_now, now = await log.now(), instant()
+        async for record in _all(log, Start.BEGINNING):
+            try:
+                event = decode_failover_event(record.value, with_votes=False)
+            except Malformed as fault:
+                await self._writer.append([self._dead.letter(record, str(fault))])
+                continue
+            at = after(now, -max(timedelta(), log_now - record.at))
+            journal.note(Entry(event, at, record.value, record.header("traceparent") or ""))
+        self.journal = journal
 
     async def append(self, events: Sequence[FailoverEvent], span: Span) -> None:
         """Write events, all or none, and believe them only then.
@@ -61,10 +76,12 @@ class JournalLog:
         """
         if self._writer is None:
             raise LogUnavailable("the journal isn't open yet")
-        await self._writer.append([self._record(event, span) for event in events])
-        for event in events:
-            self.journal = fold(self.journal, Entry(event, telemetry.traceparent_of(span)))
+        records = [self._record(event, span) for event in events]
+        await self._writer.append(records)
+        for event, record in zip(events, records, strict=True):
+            self.journal.note(Entry(event, instant(), record.value, telemetry.traceparent_of(span)))
             logger.info("%s %s %s: %s", event.failover, event.kind.value, event.stage.value, event.reason)
+            self.noted(event.instance)
             self._tell(event)
 
     async def append_at_last(self, events: Sequence[FailoverEvent], span: Span) -> None:
@@ -75,13 +92,13 @@ class JournalLog:
                 await self.append(events, span)
 
     async def note(self, failover: Failover, kind: EventKind, reason: str) -> None:
-        """Write what became of a failover, `failover` being as it is now. Insists. Raises Fenced."""
+        """Write what became of a failover, `failover` being as it is now, at last. Raises Fenced."""
         event = FailoverEvent(
             failover=failover.id,
             instance=failover.plan.instance,
             kind=kind,
             stage=failover.stage,
-            at=datetime.now(UTC),
+            at=wall(),
             reason=reason,
             origin=self.next_origin(),
             actor=failover.actor,
@@ -92,6 +109,40 @@ class JournalLog:
         )
         with self.step_span(failover, f"journal {kind.value}") as span:
             await self.append_at_last([event], span)
+
+    # --- looking back
+
+    async def history(self, failovers: Collection[FailoverId]) -> dict[FailoverId, list[bytes]]:
+        """The entries of failovers and of decisions not to act, oldest first; of old ones, from the log, in one go.
+
+        Those that never were are left out. Raises LogUnavailable.
+        """
+        found: dict[FailoverId, list[bytes]] = {}
+        missing: dict[FailoverId, Place] = {}
+        for failover in failovers:
+            kept, place = self.journal.kept(failover), self.journal.places.get(failover)
+            if kept is not None:
+                found[failover] = list(kept.entries)
+            elif place is not None:
+                missing[failover] = place
+        if missing and self._log is not None:
+            found |= await self._from_log(self._log, missing)
+        return found
+
+    async def _from_log(self, log: Log, missing: Mapping[FailoverId, Place]) -> dict[FailoverId, list[bytes]]:
+        found: dict[FailoverId, list[bytes]] = {failover: [] for failover in missing}
+        instances = {place.instance for place in missing.values()}
+        since = instant() - min(place.at for place in missing.values()) + _BEFORE
+        async for record in _all(log, since):
+            if record.key not in instances:
+                continue
+            with suppress(Malformed):  # it went to dead-letter when the journal was read back
+                failover = decode_failover_event(record.value, with_votes=False).failover
+                if failover in found:
+                    found[failover].append(record.value)
+        return found
+
+    # --- traces and watchers
 
     @contextmanager
     def step_span(self, failover: Failover, name: str) -> Iterator[Span]:
@@ -140,3 +191,14 @@ class JournalLog:
             yield queue
         finally:
             self._watchers.discard(queue)
+
+
+async def _all(log: Log, start: Start | timedelta) -> AsyncIterator[Delivered]:
+    """The journal's records from there to the end that it has when this begins. Raises LogUnavailable."""
+    cursor = await log.cursor([topics.FAILOVERS], start)
+    try:
+        while not cursor.caught_up:
+            for record in await cursor.read(_READ_AT_ONCE, 0.2):
+                yield record
+    finally:
+        await cursor.close()

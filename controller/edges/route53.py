@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.core.failover import Effect, Outcome
+from controller.edges import aws_clock
 from redis_agent.errors import AgentError, Permanent, Transient
 from redis_agent.fleet import Route53Section
 from redis_agent.model import FailoverId, Record
@@ -26,8 +27,7 @@ _SPECIAL = frozenset({"SetIdentifier", "HealthCheckId", "AliasTarget", "TrafficP
 _RETRIABLE = frozenset(
     {"Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalFailure"}
 )
-
-
+_FORBIDDEN = 403
 _REFUSING = frozenset({"InvalidChangeBatch", "InvalidInput"})
 
 
@@ -46,6 +46,7 @@ class Route53:
         self._zone = section.hosted_zone_id
         self._thread = WorkerThread("route53")
         secret = section.reveal("secret_access_key")
+        aws_clock.install()
         self._client: Any = boto3.client(
             "route53",
             endpoint_url=section.endpoint_url,
@@ -146,7 +147,7 @@ class Route53:
 
     def _call(self, call: Any, arguments: dict[str, Any]) -> Any:
         try:
-            return call(**arguments)
+            return self._signed_in_time(call, arguments)
         except ClientError as fault:
             error = fault.response.get("Error", {})
             text = f"Route 53: {error.get('Code')}: {error.get('Message')}"
@@ -156,6 +157,17 @@ class Route53:
             raise (_Refused(text) if error.get("Code") in _REFUSING else Permanent(text)) from fault
         except BotoCoreError as fault:
             raise Transient(f"Route 53: {fault}") from fault
+
+    @staticmethod
+    def _signed_in_time(call: Any, arguments: dict[str, Any]) -> Any:
+        """The call; once more where it was refused, and so did nothing, while the provider's time isn't what we took it for."""
+        try:
+            return call(**arguments)
+        except ClientError as fault:
+            told = fault.response.get("ResponseMetadata", {})
+            if told.get("HTTPStatusCode") != _FORBIDDEN or not aws_clock.learn(told.get("HTTPHeaders", {})):
+                raise
+            return call(**arguments)
 
 
 def epoch_name(record: str) -> str:

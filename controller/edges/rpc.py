@@ -1,24 +1,36 @@
 """FailoverService: requests -> the service's state -> replies. Policy's refusals are FAILED_PRECONDITION, all of them."""
 
+import heapq
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any, Protocol
 
 import grpc
 
 from controller.core.failover import Failover
+from controller.core.journal import Entry, Journal
 from controller.core.policy import Go, InstanceView, Order, Refusal
 from controller.edges.journal import JournalLog
 from controller.settings import Instance, Settings
-from redis_agent import pause
-from redis_agent.errors import AgentError, NotFound, Refused
-from redis_agent.model import Datacenter, EventKind, FailoverEvent, FailoverId, InstanceId, Kind
+from redis_agent.clock import instant
+from redis_agent.errors import AgentError, NotFound
+from redis_agent.findings import OpenFindings
+from redis_agent.instants import Instant
+from redis_agent.model import Datacenter, FailoverId, InstanceId, Kind, SiteId
 from redis_agent.rpc.channel import abort
 from redis_agent.v1 import failover_pb2, observation_pb2
 from redis_agent.v1 import failover_service_pb2 as pb
 from redis_agent.v1 import failover_service_pb2_grpc as pb_grpc
-from redis_agent.wire import enum_from, enum_to, failover_event_to, instant_to, plan_to, vote_to
+from redis_agent.wire import (
+    decode_failover_event,
+    enum_from,
+    enum_to,
+    failover_event_to,
+    finding_to,
+    instant_to,
+    plan_to,
+    vote_to,
+)
 
 NAME = "redis_agent.v1.FailoverService"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,14 +38,43 @@ _LISTED = 50
 _LISTED_AT_MOST = 500
 
 
+class Switch(Protocol):
+    """What the servicer needs of the kill switch."""
+
+    async def pause(self, instance: InstanceId | None, why: str, actor: str) -> str:
+        """Set it; where it is set, in words. Raises NotFound, Refused."""
+
+    async def resume(self, instance: InstanceId | None, actor: str) -> None:
+        """Release it. Raises NotFound, Refused, Unreachable."""
+
+
 class State(Protocol):
     """What the servicer needs of the fleet's state."""
 
-    settings: Settings
-    journal: JournalLog
-    refusals: dict[InstanceId, tuple[str, ...]]
+    @property
+    def settings(self) -> Settings:
+        """What is configured."""
 
-    def view(self, instance: Instance, now: datetime) -> InstanceView:
+    @property
+    def journal(self) -> JournalLog:
+        """The journal."""
+
+    @property
+    def switch(self) -> Switch:
+        """The kill switch."""
+
+    @property
+    def findings(self) -> OpenFindings:
+        """What everybody finds."""
+
+    @property
+    def refusals(self) -> dict[InstanceId, tuple[str, ...]]:
+        """Why traffic stays, while a site is down."""
+
+    def changed_at(self, site: SiteId) -> datetime:
+        """Since when a site's health is as it is, for people."""
+
+    def view(self, instance: Instance, now: Instant, apart_from: FailoverId | None = None) -> InstanceView:
         """The instance as it stands."""
 
 
@@ -68,7 +109,8 @@ class Servicer(pb_grpc.FailoverServiceServicer):
     async def GetFleetStatus(self, request: pb.GetFleetStatusRequest, context: Context) -> pb.GetFleetStatusResponse:
         """Every instance."""
         statuses = [self._status(instance) for instance in self._state.settings.instances.values()]
-        return pb.GetFleetStatusResponse(instances=statuses)
+        findings = [finding_to(finding) for finding in self._state.findings.listed(instant())]
+        return pb.GetFleetStatusResponse(instances=statuses, findings=findings)
 
     async def GetInstanceStatus(
         self, request: pb.GetInstanceStatusRequest, context: Context
@@ -106,7 +148,7 @@ class Servicer(pb_grpc.FailoverServiceServicer):
             await abort(context, fault)
         if request.request_id:
             self._ordered[request.request_id] = known
-        return pb.ExecuteFailoverResponse(failover=self._failover(known))
+        return pb.ExecuteFailoverResponse(failover=self._of(known))
 
     async def ApproveFailover(self, request: pb.ApproveFailoverRequest, context: Context) -> pb.ApproveFailoverResponse:
         """Let a waiting failover go on."""
@@ -114,25 +156,35 @@ class Servicer(pb_grpc.FailoverServiceServicer):
             await self._orders.approve(FailoverId(request.id), request.actor or "operator", request.comment)
         except AgentError as fault:
             await abort(context, fault)
-        return pb.ApproveFailoverResponse(failover=self._failover(FailoverId(request.id)))
+        return pb.ApproveFailoverResponse(failover=self._of(FailoverId(request.id)))
 
     async def GetFailover(self, request: pb.GetFailoverRequest, context: Context) -> pb.GetFailoverResponse:
         """One failover with its journal."""
-        if FailoverId(request.id) not in self._state.journal.journal.events:
-            await abort(context, NotFound(f"no failover {request.id!r}"))
-        return pb.GetFailoverResponse(failover=self._failover(FailoverId(request.id)))
+        failover_id = FailoverId(request.id)
+        try:
+            entries = (await self._state.journal.history([failover_id])).get(failover_id)
+            if not entries:
+                raise NotFound(f"no failover {request.id!r}")
+        except AgentError as fault:
+            await abort(context, fault)
+        return pb.GetFailoverResponse(failover=self._message(failover_id, entries))
 
     async def ListFailovers(self, request: pb.ListFailoversRequest, context: Context) -> pb.ListFailoversResponse:
         """Newest first, decisions not to act among them."""
-        journal = self._state.journal.journal
         wanted = [
-            (events[0].at, failover)
-            for failover, events in journal.events.items()
-            if not request.instance or events[0].instance == request.instance
+            (place.decided_at, failover)
+            for failover, place in self._state.journal.journal.places.items()
+            if not request.instance or place.instance == request.instance
         ]
         size = min(request.page_size or _LISTED, _LISTED_AT_MOST)
-        newest = sorted(wanted, key=lambda pair: pair[0], reverse=True)[:size]
-        return pb.ListFailoversResponse(failovers=[self._failover(failover) for _, failover in newest])
+        newest = [failover for _, failover in heapq.nlargest(size, wanted)]
+        try:
+            entries = await self._state.journal.history(newest)
+        except AgentError as fault:
+            await abort(context, fault)
+        return pb.ListFailoversResponse(
+            failovers=[self._message(id_, entries[id_]) for id_ in newest if entries.get(id_)]
+        )
 
     async def WatchFailovers(
         self, request: pb.WatchFailoversRequest, context: Context
@@ -146,30 +198,24 @@ class Servicer(pb_grpc.FailoverServiceServicer):
 
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
         """Set the kill switch."""
+        instance = InstanceId(request.instance) if request.instance else None
         try:
-            if request.instance:
-                self._orders.instance(request.instance)
-            pause.pause(self._pause_dir, request.instance or None, request.reason or "no reason given")
+            where = await self._state.switch.pause(instance, request.reason, request.actor or "operator")
         except AgentError as fault:
             await abort(context, fault)
-        except OSError as fault:
-            await abort(context, Refused([f"the pause switch can't be written: {fault.strerror}"]))
-        return pb.PauseResponse()
+        return pb.PauseResponse(where=where)
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
         """Release the kill switch."""
+        instance = InstanceId(request.instance) if request.instance else None
         try:
-            pause.resume(self._pause_dir, request.instance or None)
-        except OSError as fault:
-            await abort(context, Refused([f"the pause switch can't be released: {fault.strerror}"]))
+            await self._state.switch.resume(instance, request.actor or "operator")
+        except AgentError as fault:
+            await abort(context, fault)
         return pb.ResumeResponse()
 
-    @property
-    def _pause_dir(self) -> Path:
-        return self._state.settings.pause_dir
-
     def _status(self, instance: Instance) -> pb.InstanceStatus:
-        view = self._state.view(instance, datetime.now(UTC))
+        view = self._state.view(instance, instant())
         status = pb.InstanceStatus(
             instance=instance.id,
             record=instance.dns.record if instance.dns else "",
@@ -178,35 +224,47 @@ class Servicer(pb_grpc.FailoverServiceServicer):
             refusals=self._state.refusals.get(instance.id, ()),
             paused=view.paused is not None,
             pause_reason=view.paused or "",
-            sites=[_site(view, dc) for dc in instance.values],
+            sites=[_site(view, dc, self._state.changed_at(SiteId(instance.id, dc))) for dc in instance.values],
         )
         newest = self._state.journal.journal.newest(instance.id)
         if newest is not None:
-            status.failover.CopyFrom(self._failover(newest.id))
+            status.failover.CopyFrom(self._of(newest.id))
         return status
 
-    def _failover(self, failover_id: FailoverId) -> pb.Failover:
-        events = self._state.journal.journal.events.get(failover_id, ())
-        failover = self._state.journal.journal.failovers.get(failover_id)
+    def _of(self, failover_id: FailoverId) -> pb.Failover:
+        """One that is in memory."""
+        kept = self._state.journal.journal.kept(failover_id)
+        return self._message(failover_id, kept.entries if kept is not None else ())
+
+    def _message(self, failover_id: FailoverId, entries: Sequence[bytes]) -> pb.Failover:
+        failover = self._state.journal.journal.failover(failover_id) or _folded(failover_id, entries)
+        events = [failover_pb2.FailoverEvent.FromString(entry) for entry in entries]
         reply = _failover_message(failover) if failover is not None else _refusal_message(events)
-        reply.events.extend(failover_event_to(event) for event in events)
+        reply.events.extend(events)
         return reply
 
 
-def _refusal_message(events: Sequence[FailoverEvent]) -> pb.Failover:
+def _folded(failover_id: FailoverId, entries: Sequence[bytes]) -> Failover | None:
+    """An old failover, as its entries tell it."""
+    journal = Journal()
+    for entry in entries:
+        journal.note(Entry(decode_failover_event(entry, with_votes=False), instant(), entry))
+    return journal.failover(failover_id)
+
+
+def _refusal_message(events: Sequence[failover_pb2.FailoverEvent]) -> pb.Failover:
     """A decision not to act, with its newest reason; ended when it holds no longer."""
-    newest = next((event for event in reversed(events) if event.kind is EventKind.REFUSED), events[-1])
-    reply = pb.Failover(
+    refused, ended = failover_pb2.EVENT_KIND_REFUSED, failover_pb2.EVENT_KIND_ENDED
+    newest = next((event for event in reversed(events) if event.kind == refused), events[-1])
+    return pb.Failover(
         id=newest.failover,
         instance=newest.instance,
-        stage=enum_to(failover_pb2.Stage, newest.stage),
+        stage=newest.stage,
         reason=newest.reason,
         actor=newest.actor,
-        decided_at=instant_to(events[0].at),
+        decided_at=events[0].at,
+        ended_at=events[-1].at if events[-1].kind == ended else None,
     )
-    if events[-1].kind is EventKind.ENDED:
-        reply.ended_at.CopyFrom(instant_to(events[-1].at))
-    return reply
 
 
 def _failover_message(failover: Failover) -> pb.Failover:
@@ -226,17 +284,17 @@ def _failover_message(failover: Failover) -> pb.Failover:
     return reply
 
 
-def _site(view: InstanceView, dc: Datacenter) -> pb.SiteStatus:
+def _site(view: InstanceView, dc: Datacenter, since: datetime) -> pb.SiteStatus:
     state = view.health[dc]
     status = pb.SiteStatus(
         datacenter=dc,
         health=enum_to(pb.SiteHealth, state.health),
-        since=instant_to(state.since),
+        since=instant_to(since),
         active=view.active == dc,
         votes=[vote_to(vote) for vote in view.tallies[dc].votes],
     )
     if dc in view.freshest:
-        status.role = enum_to(observation_pb2.Role, view.freshest[dc].role)
+        status.role = enum_to(observation_pb2.Role, view.freshest[dc].observation.role)
     return status
 
 

@@ -1,13 +1,13 @@
 """A log that falters on command: an embedded log whose named writer sometimes doesn't say whether it took the records."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import timedelta
 from enum import Enum
 
 from redis_agent.errors import LogUnavailable
-from redis_agent.log import Cursor, Log, Member, Outgoing, Start, Writer
+from redis_agent.log import Log, Outgoing, Writer
 from redis_agent.model import FailoverEvent
-from redis_agent.topics import ALL, Topic
+from redis_agent.testing import ForwardingLog
 from redis_agent.wire import decode_failover_event
 
 
@@ -23,28 +23,16 @@ Falters = Callable[[FailoverEvent], Fault]
 """By the first event of an append, at each attempt."""
 
 
-class FalteringLog(Log):
+class FalteringLog(ForwardingLog):
     """As the log below, but for its named writers."""
 
     def __init__(self, below: Log, falters: Falters) -> None:
-        self._below = below
+        super().__init__(below)
         self._falters = falters
 
-    async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
-        await self._below.prepare(topics)
-
-    async def writer(self, name: str | None = None) -> Writer:
-        writer = await self._below.writer(name)
+    async def writer(self, name: str | None = None, patience: timedelta | None = None) -> Writer:
+        writer = await super().writer(name, patience)
         return writer if name is None else _FalteringWriter(writer, self._falters)
-
-    async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
-        return await self._below.member(group, topics, start, name)
-
-    async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
-        return await self._below.cursor(topics, start)
-
-    async def close(self) -> None:
-        await self._below.close()
 
 
 class _FalteringWriter(Writer):

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import redis.asyncio
@@ -18,6 +18,7 @@ from controller.application.driver import Driver
 from controller.application.fleet_state import FleetState
 from controller.application.orders import Orders
 from controller.application.records import Records
+from controller.application.switch import Switch
 from controller.application.tasks import InstanceTasks
 from controller.core.failover import CONTROLLER, Failover
 from controller.core.journal import Journal
@@ -27,10 +28,15 @@ from controller.edges.journal import JournalLog
 from controller.edges.zones import Zones
 from controller.settings import Instance, Settings
 from redis_agent import telemetry
+from redis_agent.clock import instant, wall
+from redis_agent.deadletters import DeadLetters
+from redis_agent.findings import Findings
 from redis_agent.fleet import DnsName, Route53Section, TelemetrySection
 from redis_agent.log.embedded import EmbeddedLog
-from redis_agent.model import EventKind, FailoverId, Kind, Observation, Plan, SiteId, Stage, Vantage, Verdict
+from redis_agent.model import EventKind, FailoverEvent, FailoverId, Kind, Observations, Plan, Stage, Verdict
 from redis_agent.process import Origins
+from redis_agent.telemetry import Telemetry
+from redis_agent.wire import decode_failover_event
 from simulator.dns_server import DnsServer
 from simulator.records import RecordSet
 from simulator.redis_server import RedisServer
@@ -77,15 +83,12 @@ class Play:
 
     def say(self, east: Verdict, west: Verdict = Verdict.UP) -> None:
         """Every vantage says so, now, and the votes are counted."""
-        now = datetime.now(UTC)
+        now = instant()
         for site, verdict in ((EAST_SITE, east), (WEST_SITE, west)):
             for vantage in ("dc-west", "witness"):
-                self._say(replace(vote(vantage, site, verdict), at=now))
+                said = replace(vote(vantage, site, verdict, age=0), at=wall())
+                self.state.votes.note(Observations(said.vantage, said.origin, (said,)), now, timedelta(), "")
         self.state.count(now)
-
-    def _say(self, observation: Observation) -> None:
-        voter: tuple[SiteId, Vantage] = (observation.site, observation.vantage)
-        self.state.ballots.latest[voter] = observation
 
     async def required_replicas(self, server: RedisServer) -> str:
         """What the server's fence option is."""
@@ -96,7 +99,7 @@ class Play:
     async def plan(self, kind: Kind = Kind.EMERGENCY, *, unasked: bool = True) -> Plan:
         """The plan to move to dc-west. Raises AssertionError where policy refuses it."""
         await self.state.records.refresh(self.instance)
-        view = self.state.view(self.instance, datetime.now(UTC))
+        view = self.state.view(self.instance, instant())
         verdict = decide(view, Request(WEST, kind, unasked=unasked), self.instance.policy)
         assert isinstance(verdict, Go), verdict
         return verdict.plan
@@ -110,13 +113,18 @@ class Play:
         """As the journal has it."""
         return self.journal.journal.failovers[failover_id]
 
-    def kinds(self, failover_id: FailoverId) -> list[tuple[EventKind, Stage]]:
+    def events(self, failover_id: FailoverId) -> list[FailoverEvent]:
         """What the journal says of it."""
-        return [(event.kind, event.stage) for event in self.journal.journal.events[failover_id]]
+        kept = self.journal.journal.kept(failover_id)
+        return [decode_failover_event(entry) for entry in kept.entries] if kept is not None else []
+
+    def kinds(self, failover_id: FailoverId) -> list[tuple[EventKind, Stage]]:
+        """The same in short."""
+        return [(event.kind, event.stage) for event in self.events(failover_id)]
 
     async def replayed(self) -> Journal:
         """The journal as a successor reads it. Fences this one."""
-        successor = JournalLog(telemetry.build("controller", TelemetrySection()), Origins("controller").next)
+        successor = journal_of(telemetry.build("controller", TelemetrySection()))
         await successor.open(self.log)
         return successor.journal
 
@@ -124,6 +132,12 @@ class Play:
         """master or slave."""
         async with client(server) as one:
             return str((await one.info("replication"))["role"])
+
+
+def journal_of(tracing: Telemetry) -> JournalLog:
+    """A journal that isn't open yet."""
+    origins = Origins("controller")
+    return JournalLog(tracing, origins.next, DeadLetters(tracing, Findings("controller@test:1", origins.next)))
 
 
 def client(server: RedisServer) -> "redis.asyncio.Redis":
@@ -182,15 +196,18 @@ async def play(directory: Path, falters: Falters = lambda _: Fault.NONE) -> Asyn
         settings = Settings({ORDERS: instance}, {"main": section}, directory / "pause", QUICK.vote_max_age)
         settings.pause_dir.mkdir()
         tracing = telemetry.build("controller", TelemetrySection())
-        journal = JournalLog(tracing, Origins("controller").next)
+        journal = journal_of(tracing)
+        switch = Switch(settings.pause_dir, Origins("controller"), frozenset(settings.instances))
+        switch.opened = True
         zones = Zones(settings.zones)
-        state = FleetState(settings, journal, Records(settings.instances, zones), tracing.registry)
+        state = FleetState(settings, journal, Records(settings.instances, zones), switch, tracing.registry)
         decisions = Decisions(journal, state)
-        driver = Driver(journal, state, zones, settings.pause_dir, tracing.registry)
+        driver = Driver(journal, state, zones, tracing.registry)
         tasks = InstanceTasks()
         orders = Orders(state, decisions, driver, tasks)
         try:
             await journal.open(log)
+            switch.use(await log.writer())
             async with tasks:
                 yield Play(east, west, zone, dns, route53, instance, state, decisions, driver, orders, log)
         finally:

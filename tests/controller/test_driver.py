@@ -15,7 +15,7 @@ from redis_agent.model import EventKind, FailoverEvent, Fence, Kind, Stage, Verd
 from redis_agent.testing_process import until
 from tests.controller.faltering import Falters, Fault
 from tests.controller.stage import Play, client, play
-from tests.controller.values import WEST
+from tests.controller.values import WEST, known
 
 UP, DOWN = Verdict.UP, Verdict.DOWN
 Scene = Callable[[Play], Awaitable[None]]
@@ -47,7 +47,7 @@ def test_a_dead_site_is_left_in_five_steps_with_one_dns_change(tmp_path: Path) -
         ]
         assert await stage.role(stage.west) == "master"
         assert len(stage.zone.history) == 1
-        assert await stage.replayed() == stage.journal.journal
+        assert known(await stage.replayed()) == known(stage.journal.journal)
 
     act(tmp_path, scene)
 
@@ -103,7 +103,7 @@ def test_an_intent_that_the_log_does_not_confirm_is_not_acted_on(tmp_path: Path,
         await driving
         assert stage.failover(failover).stage is Stage.DONE
         assert len(stage.zone.history) == 1
-        assert await stage.replayed() == stage.journal.journal
+        assert known(await stage.replayed()) == known(stage.journal.journal)
 
     act(tmp_path, scene, falters)
 
@@ -123,7 +123,7 @@ def test_an_outcome_that_the_log_does_not_confirm_is_written_until_it_does_and_t
         assert not faults
         assert stage.failover(failover).stage is Stage.DONE
         assert len(stage.zone.history) == 1
-        assert await stage.replayed() == stage.journal.journal
+        assert known(await stage.replayed()) == known(stage.journal.journal)
 
     act(tmp_path, scene, falters)
 
@@ -143,9 +143,9 @@ def test_a_decision_that_the_log_may_have_taken_is_taken_back_before_anything_el
         (ended,) = stage.journal.journal.failovers.values()
         assert (ended.stage, ended.begun) == (Stage.ABORTED, False)
         successor = await stage.replayed()
-        assert successor == stage.journal.journal
+        assert [each.stage for each in successor.failovers.values()] == [Stage.ABORTED]
         assert successor.open(stage.instance.id) is None
-        assert successor.last_moved_at(stage.instance.id) is None
+        assert successor.last_moved(stage.instance.id) is None
 
     act(tmp_path, scene, lambda _: faults.pop(0) if faults else Fault.NONE)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from controller.core.failover import STEPS, Effect, Failover, Outcome, advance, first_stage, objection
 from controller.core.health import Health
+from redis_agent.instants import after
 from redis_agent.model import Fence, Kind, Phase, Stage
 from tests.controller.values import FAILOVER, NOON, PLAN, POLICY, seconds
 
@@ -34,8 +34,8 @@ def test_an_outcome_outside_a_step_raises(stage: Stage) -> None:
 # --- one step
 
 
-def after(failover: Failover, stage: Stage, outcome: Outcome, waited: float = 0) -> Failover:
-    return advance(replace(failover, stage=stage), outcome, POLICY, NOON + seconds(waited))
+def moved(failover: Failover, stage: Stage, outcome: Outcome, waited: float = 0) -> Failover:
+    return advance(replace(failover, stage=stage), outcome, POLICY, after(NOON, seconds(waited)))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def after(failover: Failover, stage: Stage, outcome: Outcome, waited: float = 0)
     ],
 )
 def test_what_was_seen_moves_it_on(stage: Stage, following: Stage) -> None:
-    assert after(FAILOVER, stage, SEEN).stage is following
+    assert moved(FAILOVER, stage, SEEN).stage is following
 
 
 ACTIVE_ACTIVE = replace(FAILOVER, plan=replace(PLAN, promote=False))
@@ -61,7 +61,7 @@ def test_where_nothing_is_promoted_nothing_is_fenced_and_the_record_is_the_first
 
 
 def test_where_nothing_is_promoted_a_record_that_cannot_be_moved_leaves_all_as_it_was() -> None:
-    assert after(ACTIVE_ACTIVE, Stage.REDIRECTING, IMPOSSIBLE).stage is Stage.ABORTED
+    assert moved(ACTIVE_ACTIVE, Stage.REDIRECTING, IMPOSSIBLE).stage is Stage.ABORTED
     assert not replace(ACTIVE_ACTIVE, stage=Stage.ABORTED, begun=True).owes_unfencing
 
 
@@ -94,27 +94,27 @@ GIVING_UP = [
 def test_giving_up_is_a_table(
     stage: Stage, failover: Failover, outcome: Outcome, waited: float, following: Stage
 ) -> None:
-    assert after(failover, stage, outcome, waited).stage is following
+    assert moved(failover, stage, outcome, waited).stage is following
 
 
 def test_whether_the_source_was_fenced_is_kept() -> None:
-    assert after(FAILOVER, Stage.FENCING, SEEN).fence is Fence.REFUSES_WRITES
-    assert after(FAILOVER, Stage.FENCING, NOT_YET, 1).fence is Fence.UNREACHABLE
+    assert moved(FAILOVER, Stage.FENCING, SEEN).fence is Fence.REFUSES_WRITES
+    assert moved(FAILOVER, Stage.FENCING, NOT_YET, 1).fence is Fence.UNREACHABLE
 
 
 def test_an_end_says_why_and_when() -> None:
-    ended = after(FAILOVER, Stage.PROMOTING, IMPOSSIBLE, 2)
-    assert ended.ended_at == NOON + seconds(2)
+    ended = moved(FAILOVER, Stage.PROMOTING, IMPOSSIBLE, 2)
+    assert ended.ended == after(NOON, seconds(2))
     assert ended.reason == "the target was not promoted: it can't be"
 
 
 def test_phases_are_measured_from_the_first_sight_of_the_fault() -> None:
-    assert after(FAILOVER, Stage.FENCING, SEEN, 1).phases == (Phase("fenced", 5.0),)
+    assert moved(FAILOVER, Stage.FENCING, SEEN, 1).phases == (Phase("fenced", 5.0),)
 
 
 def test_the_id_of_the_dns_change_is_kept_to_the_end() -> None:
-    moved = after(FAILOVER, Stage.REDIRECTING, replace(SEEN, change_id="C1"))
-    assert advance(moved, SEEN, POLICY, NOON).change_id == "C1"
+    redirected = moved(FAILOVER, Stage.REDIRECTING, replace(SEEN, change_id="C1"))
+    assert advance(redirected, SEEN, POLICY, NOON).change_id == "C1"
 
 
 # --- before the step from which there is no way back
@@ -204,18 +204,17 @@ class Toy:
 
 def run(toy: Toy, failover: Failover, lost: Callable[[int], str]) -> Failover:
     """Tick to the end, a second a tick. `lost(tick)`: "action", "outcome" (done, but nobody saw) or "" ."""
-    now: datetime = NOON
+    now = NOON
     for tick in range(200):
         if failover.stage.ended:
             return failover
-        now += seconds(1)
+        now = after(now, seconds(1))
         if lost(tick) == "action":
             continue
         outcome = toy.act(failover.stage)
         if lost(tick) == "outcome":
             continue
-        moved = advance(failover, outcome, POLICY, now)
-        failover = moved
+        failover = advance(failover, outcome, POLICY, now)
     return failover
 
 
@@ -247,10 +246,10 @@ def test_stages_only_go_forward_and_after_the_promotion_never_back(outcomes: lis
     for outcome in outcomes:
         if failover.stage.ended:
             break
-        now += seconds(5)
-        moved = advance(failover, outcome, POLICY, now)
-        if moved.stage in order:
-            assert order.index(moved.stage) - order.index(failover.stage) in (0, 1)
-        if moved.stage is Stage.ABORTED:
+        now = after(now, seconds(5))
+        then = advance(failover, outcome, POLICY, now)
+        if then.stage in order:
+            assert order.index(then.stage) - order.index(failover.stage) in (0, 1)
+        if then.stage is Stage.ABORTED:
             assert failover.stage in (Stage.FENCING, Stage.PROMOTING)
-        failover = moved
+        failover = then

@@ -1,22 +1,23 @@
 """A site's history by the votes: suspected at once, down only when confirmed without a gap."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.health import Health, SiteHealth, step
-from controller.core.votes import Tally, tally
+from controller.core.votes import Tally
+from redis_agent.instants import Instant, after
 from redis_agent.model import Verdict
-from tests.controller.values import EAST_SITE, MAX_AGE, NOON, VANTAGES, latest, seconds, vote
+from tests.controller.values import EAST_SITE, NOON, VANTAGES, book_of, latest, seconds, vote
 
 CONFIRM = seconds(3)
 
 
 def votes(*verdicts: Verdict) -> Tally:
     said = latest(vote(v, EAST_SITE, verdict) for v, verdict in zip(VANTAGES, verdicts, strict=False))
-    return tally(said, [EAST_SITE], NOON, MAX_AGE)[EAST_SITE]
+    return book_of(said).tally(EAST_SITE, NOON)
 
 
 DOWN = votes(Verdict.DOWN, Verdict.DOWN)
@@ -25,8 +26,8 @@ SILENCE = votes()
 ONE_DOWN = votes(Verdict.DOWN)
 
 
-def at(number: float) -> datetime:
-    return NOON + seconds(number)
+def at(number: float) -> Instant:
+    return after(NOON, seconds(number))
 
 
 def lived(*history: tuple[float, Tally], confirm: timedelta = CONFIRM) -> SiteHealth:
@@ -87,7 +88,7 @@ def test_without_a_confirm_time_it_is_down_at_once() -> None:
 def test_down_always_means_an_unbroken_run_of_down_for_the_confirm_time(steps: list[tuple[Tally, float]]) -> None:
     state, now, run_began = SiteHealth(Health.UNKNOWN, NOON), NOON, None
     for said, pause in steps:
-        now += seconds(pause)
+        now = after(now, seconds(pause))
         state = step(state, said, 2, CONFIRM, now)
         run_began = None if said is not DOWN else run_began or now
         assert (state.health is Health.DOWN) == (run_began is not None and now - run_began >= CONFIRM)

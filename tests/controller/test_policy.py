@@ -18,23 +18,23 @@ from controller.core.policy import (
     expected_loss,
     same_name,
 )
-from controller.core.votes import tally
 from redis_agent.model import Datacenter, Kind, Mode, Observation, Replication, Role, SiteId, Vantage, Verdict
 from tests.controller.values import (
     AFTER,
     BEFORE,
     EAST,
     EAST_SITE,
-    MAX_AGE,
     NOON,
     POLICY,
     WEST,
     WEST_SITE,
+    before_noon,
     east_dark,
     latest,
-    seconds,
+    tallies_of,
     view_of,
     vote,
+    voted,
 )
 
 UNASKED = Request(WEST, Kind.EMERGENCY, unasked=True)
@@ -54,14 +54,14 @@ def with_health(health: Health) -> Changed:
 
 
 def with_votes(votes: dict[tuple[SiteId, Vantage], Observation]) -> Changed:
-    tallies = tally(votes, [EAST_SITE, WEST_SITE], NOON, MAX_AGE)
+    tallies = tallies_of(votes)
     return lambda view: replace(view, tallies={site.datacenter: each for site, each in tallies.items()})
 
 
 def with_target(role: Role = Role.REPLICA, link_up: bool = False, last_io: int = 10) -> Changed:
     seen = vote("witness", WEST_SITE, Verdict.UP)
     replication = Replication(link_up, last_io, 100) if role is Role.REPLICA else None
-    return lambda view: replace(view, freshest={WEST: replace(seen, role=role, replication=replication)})
+    return lambda view: replace(view, freshest={WEST: voted(replace(seen, role=role, replication=replication))})
 
 
 OWN_SEES_IT = latest([vote("dc-east", EAST_SITE, Verdict.UP)])
@@ -123,7 +123,7 @@ CHECKS: dict[str, tuple[Changed, str, bool]] = {
         False,
     ),
     "the cooldown": (
-        lambda view: replace(view, last_ended_at=NOON - seconds(20)),
+        lambda view: replace(view, last_ended=before_noon(20)),
         "cooling down for another 40 s",
         False,
     ),
@@ -190,7 +190,7 @@ def test_every_reason_is_told_not_only_the_first() -> None:
 
 
 def test_a_cooldown_ends() -> None:
-    assert reasons(replace(VIEW, last_ended_at=NOON - seconds(60))) == ()
+    assert reasons(replace(VIEW, last_ended=before_noon(60))) == ()
 
 
 def test_replication_heard_within_the_second_of_the_fall_is_the_last_breath_not_life() -> None:
@@ -205,7 +205,7 @@ def test_a_link_that_fell_says_nothing_of_life() -> None:
 
 
 def test_the_loss_is_counted_from_the_last_word_while_the_link_was_up() -> None:
-    fallen = replace(with_target(link_up=False, last_io=1)(VIEW), heard={WEST: NOON - seconds(40)})
+    fallen = replace(with_target(link_up=False, last_io=1)(VIEW), heard={WEST: before_noon(40)})
     assert any("writes would be lost" in reason for reason in reasons(fallen))
 
 

@@ -1,12 +1,14 @@
 """The record in Route 53, against its API as the simulator speaks it: swapped when nobody changed it, once, and never guessed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from controller.core.failover import Effect, Outcome
+from controller.edges.aws_clock import CorrectedSigV4Auth
 from controller.edges.route53 import Route53
 from redis_agent.errors import Permanent, Transient
 from redis_agent.model import FailoverId, Record
@@ -23,12 +25,16 @@ ID, OTHER = FailoverId("fo-1"), FailoverId("fo-2")
 Check = Callable[[Route53, Route53Server, Zone], Awaitable[None]]
 
 
-def with_route53(check: Check, *records: RecordSet) -> None:
+def utc() -> datetime:
+    return datetime.now(UTC)
+
+
+def with_route53(check: Check, *records: RecordSet, wall: Callable[[], datetime] = utc) -> None:
     held = records or (RecordSet(NAME, "CNAME", 30, ("east.example.com.",)),)
     zone = Zone("example.com", ZONE_ID, propagation_seconds=0.3, records=held)
 
     async def run() -> None:
-        server = Route53Server([zone], "127.0.0.1")
+        server = Route53Server([zone], "127.0.0.1", wall=wall)
         await server.start()
         route53 = Route53(section_of(server))
         try:
@@ -317,5 +323,51 @@ def test_the_zones_name_servers_are_those_of_its_delegation() -> None:
         assert {each.rstrip(".") for each in await route53.nameservers()} == {
             each.rstrip(".") for each in zone.name_servers
         }
+
+    with_route53(check)
+
+
+# --- a wall clock that is wrong
+
+
+@pytest.fixture
+def as_learned() -> Iterator[None]:
+    yield
+    CorrectedSigV4Auth.ahead = timedelta()
+
+
+@pytest.mark.usefixtures("as_learned")
+@pytest.mark.parametrize("off", [timedelta(minutes=10), timedelta(minutes=-10), timedelta(days=365 * 50)], ids=str)
+def test_with_a_wall_clock_that_is_wrong_requests_are_signed_by_the_providers(off: timedelta) -> None:
+    async def check(route53: Route53, server: Route53Server, zone: Zone) -> None:
+        assert (await route53.move(BEFORE, AFTER, ID)).effect is Effect.SEEN
+        assert held(zone, NAME, "CNAME") == (AFTER.value,)
+        codes = [call.error_code for call in server.calls]
+        assert codes[0] == "SignatureDoesNotMatch" and set(codes[1:]) == {None}, "the first answer taught it"
+
+    with_route53(check, wall=lambda: datetime.now(UTC) + off)
+
+
+@pytest.mark.usefixtures("as_learned")
+def test_a_wall_clock_that_somebody_sets_right_again_is_followed() -> None:
+    off = [timedelta(minutes=10)]
+
+    async def check(route53: Route53, server: Route53Server, zone: Zone) -> None:
+        await route53.read(NAME, "CNAME")
+        off[0] = timedelta()
+        assert await route53.read(NAME, "CNAME") == BEFORE
+        assert CorrectedSigV4Auth.ahead == timedelta()
+
+    with_route53(check, wall=lambda: datetime.now(UTC) + off[0])
+
+
+def test_who_may_not_is_told_so_and_asked_once() -> None:
+    """A refusal that has nothing to do with time."""
+
+    async def check(route53: Route53, server: Route53Server, zone: Zone) -> None:
+        server.fail_next("SignatureDoesNotMatch")
+        with pytest.raises(Permanent, match="SignatureDoesNotMatch"):
+            await route53.read(NAME, "CNAME")
+        assert len(server.calls) == 1
 
     with_route53(check)
