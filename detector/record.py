@@ -6,7 +6,7 @@ By default what arrives in the next N seconds; with `--past` what the log holds 
 import argparse
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +25,7 @@ _WAIT_SECONDS = 0.5
 async def record(log: Log, seconds: float, *, past: bool) -> tuple[list[pl.DataFrame], int]:
     """The samples as frames, and how many records couldn't be read. Raises LogUnavailable."""
     await log.prepare()
-    cursor = await log.cursor([METRICS], datetime.now(UTC) - timedelta(seconds=seconds) if past else Start.NOW)
+    cursor = await log.cursor([METRICS], timedelta(seconds=seconds) if past else Start.NOW)
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + seconds
     frames: list[pl.DataFrame] = []

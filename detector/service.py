@@ -23,9 +23,9 @@ from detector.edges.model import judge_of
 from detector.edges.store import Card
 from detector.settings import Settings
 from redis_agent import telemetry
+from redis_agent.deadletters import DeadLetters
 from redis_agent.errors import Malformed, Transient, Unreachable
 from redis_agent.log import Delivered, Log, Member, Outgoing, Start
-from redis_agent.log.deadletter import dead_letter
 from redis_agent.model import Anomaly
 from redis_agent.process import Runtime
 from redis_agent.retries import patiently
@@ -54,6 +54,8 @@ class Service:
         self._training_thread = WorkerThread("detector-learning")
         self._model: fine_tuning.Model | None = None
         self._stream: Stream | None = None
+        self._timeline = batch.Timeline()
+        self._dead = DeadLetters(runtime.telemetry, runtime.findings)
         self._warm: set[int] = set()
         self._history: History | None = None
 
@@ -145,9 +147,9 @@ class Service:
         )
         try:
             with self._counts.batch_seconds.time():
-                digest, refused = await self._thread.run(_digest, stream, records)
+                digest, refused = await self._thread.run(_digest, self._timeline, stream, records)
                 outputs = [self._anomaly(notice, span) for notice in digest.notices]
-                outputs += [dead_letter(record, reason) for record, reason in refused]
+                outputs += [self._dead.letter(record, reason) for record, reason in refused]
                 await member.commit(outputs)
             self._counts.count(digest)
             self._say_dead(refused)
@@ -166,12 +168,13 @@ class Service:
         self._warm |= set(first)
         stream.adopt(self._anomalies.index.open_now())
         began = asyncio.get_running_loop().time()
-        cursor = await log.cursor([METRICS], min(record.at for record in records) - _WARM_UP)
+        since = await log.now() - min(record.at for record in records) + _WARM_UP
+        cursor = await log.cursor([METRICS], since)
         try:
             while not cursor.caught_up:
                 found = await cursor.read(_READ_AT_MOST, _WAIT_SECONDS)
                 past = [record for record in found if record.offset < first.get(record.partition, 0)]
-                await self._thread.run(_digest, stream, past, tell=False)
+                await self._thread.run(_digest, self._timeline, stream, past, tell=False)
         finally:
             await cursor.close()
         logger.info("%d partitions warm in %.1f s", len(first), asyncio.get_running_loop().time() - began)
@@ -199,7 +202,6 @@ class Service:
 
     def _say_dead(self, refused: batch.Refused) -> None:
         for record, reason in refused:
-            self._runtime.telemetry.deadletters.labels(record.topic).inc()
             logger.warning("%s[%d]@%d went to dead-letter: %s", record.topic, record.partition, record.offset, reason)
 
     # --- learning
@@ -236,8 +238,10 @@ class Service:
 # --- what runs on the threads
 
 
-def _digest(stream: Stream, records: Sequence[Delivered], *, tell: bool = True) -> tuple[Digest, batch.Refused]:
-    frame, refused = batch.gather(records)
+def _digest(
+    timeline: batch.Timeline, stream: Stream, records: Sequence[Delivered], *, tell: bool = True
+) -> tuple[Digest, batch.Refused]:
+    frame, refused = timeline.gather(records)
     return stream.digest(frame, tell=tell), refused
 
 

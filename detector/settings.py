@@ -23,7 +23,7 @@ class Settings:
 
 def read(fleet: Fleet) -> Settings:
     """The detector's part. A vantage is fresh for five ticks, a silence of ten begins a new window."""
-    interval, section = fleet.collector.interval_seconds, fleet.detector
+    interval, section = fleet.samples_seconds(home=True), fleet.detector
     rules = Rules(
         vantage=section.vantage,
         fresh_seconds=max(_FRESH_SECONDS, _FRESH_TICKS * interval),

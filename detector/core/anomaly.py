@@ -6,7 +6,7 @@
 | Suspect | -> Open after `open_after` in a row: OPENED      | -> Calm                               |
 | Open    | Open; UPDATED when severity rose, or it is time  | -> Calm after `close_after`: CLOSED   |
 
-Ticks that were missed are no ticks: a gap opens nothing and closes nothing. Times are the samples' own, and the id comes
+Ticks that were missed are no ticks: a gap opens nothing and closes nothing. Times that people read are the samples' own, and the id comes
 from site and first tick alone, so a replay of the same samples tells the same story.
 """
 
@@ -31,9 +31,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One scored tick of a site: its smoothed score and the threshold that held."""
+    """One scored tick of a site: its smoothed score and the threshold that held.
+
+    `at` is for people, `steady` for durations: a moment on a line that no wall clock moves.
+    """
 
     at: datetime
+    steady: timedelta
     score: float
     threshold: float
 
@@ -79,11 +83,11 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An anomaly is open; the last `under` ticks were under; it was last told of at `told_at`."""
+    """An anomaly is open; the last `under` ticks were under; it was last told of at `told_at` (as `Tick.steady`)."""
 
     episode: Episode
     under: int
-    told_at: datetime
+    told_at: timedelta
 
 
 State = Calm | Suspect | Open
@@ -120,7 +124,7 @@ def _suspect(
         threshold=tick.threshold,
         severity=severity(suspect.peak_score, tick.threshold),
     )
-    return Open(episode, 0, tick.at), (AnomalyState.OPENED, episode)
+    return Open(episode, 0, tick.steady), (AnomalyState.OPENED, episode)
 
 
 def _go_on(state: Open, tick: Tick, policy: Policy) -> tuple[State, tuple[AnomalyState, Episode] | None]:
@@ -128,9 +132,9 @@ def _go_on(state: Open, tick: Tick, policy: Policy) -> tuple[State, tuple[Anomal
     peak = max(before.peak_score, tick.score)
     worst = max(before.severity, severity(peak, tick.threshold), key=_ORDER.index)
     episode = replace(before, at=tick.at, score=tick.score, peak_score=peak, threshold=tick.threshold, severity=worst)
-    if worst is before.severity and tick.at - state.told_at < policy.update_every:
+    if worst is before.severity and tick.steady - state.told_at < policy.update_every:
         return Open(episode, 0, state.told_at), None
-    return Open(episode, 0, tick.at), (AnomalyState.UPDATED, episode)
+    return Open(episode, 0, tick.steady), (AnomalyState.UPDATED, episode)
 
 
 def _calm_down(state: Open, tick: Tick, policy: Policy) -> tuple[State, tuple[AnomalyState, Episode] | None]:

@@ -21,11 +21,12 @@ _SCALE_EVERY = 16
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a tick's rows: scaled windows [n, WINDOW, F] of `slots` [n] at `at` [n], the newest tick's features
-    as they were [n, F], and how many rows were no news."""
+    """What became of a tick's rows: scaled windows [n, WINDOW, F] of `slots` [n] at `at` and `wall` [n] (see `Readings`), the
+    newest tick's features as they were [n, F], and how many rows were no news."""
 
     slots: Slots
     at: NDArray[np.int64]
+    wall: NDArray[np.int64]
     windows: Floats32
     features: Floats32
     duplicates: int
@@ -56,7 +57,7 @@ class Intake:
         judged = slots[ready]
         windows = self.scales.apply(judged, self._recent.last(judged, WINDOW))
         self._remember(slots, values)
-        return Taken(judged, readings.at[ready], windows, values[ready], duplicates, late)
+        return Taken(judged, readings.at[ready], readings.wall[ready], windows, values[ready], duplicates, late)
 
     def _featured(self, slots: Slots, readings: Readings, gauges: NDArray[np.float64]) -> Floats32:
         before = self._last.take(slots)
@@ -76,7 +77,7 @@ class Intake:
             self.scales.measure(part, self._history.held(part))
 
     def heard_at(self, slots: Slots) -> NDArray[np.int64]:
-        """When each slot's last row was taken (microseconds since 1970)."""
+        """When each slot's last row was taken (microseconds, as `Readings.at`)."""
         return self._last.at[slots]
 
     def forget(self, slots: Slots) -> None:

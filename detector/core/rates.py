@@ -17,11 +17,13 @@ MICROSECONDS = 1_000_000
 class Readings:
     """What n sites said at one tick each.
 
-    `at` in microseconds since 1970, `vantage` and `run` tell vantages and runs of the server apart (0: not known),
-    `uptime` in seconds [n], `counters` [n, C] as they came. NaN where not given.
+    `at` in microseconds on a line that only goes on, `wall` in microseconds since 1970 as the vantage's wall clock had it
+    (for people); `vantage` and `run` tell vantages and runs of the server apart (0: not known), `uptime` in seconds [n],
+    `counters` [n, C] as they came. NaN where not given.
     """
 
     at: NDArray[np.int64]
+    wall: NDArray[np.int64]
     vantage: NDArray[np.uint64]
     run: NDArray[np.uint64]
     uptime: Floats
@@ -29,17 +31,26 @@ class Readings:
 
     def take(self, rows: NDArray[np.intp]) -> "Readings":
         """Those rows, in that order."""
-        return Readings(self.at[rows], self.vantage[rows], self.run[rows], self.uptime[rows], self.counters[rows])
+        return Readings(
+            self.at[rows],
+            self.wall[rows],
+            self.vantage[rows],
+            self.run[rows],
+            self.uptime[rows],
+            self.counters[rows],
+        )
 
     def put(self, rows: NDArray[np.intp], values: "Readings") -> None:
         """Overwrite those rows."""
-        self.at[rows], self.vantage[rows], self.run[rows] = values.at, values.vantage, values.run
+        self.at[rows], self.wall[rows] = values.at, values.wall
+        self.vantage[rows], self.run[rows] = values.vantage, values.run
         self.uptime[rows], self.counters[rows] = values.uptime, values.counters
 
 
 def unread(rows: int, counters: int) -> Readings:
     """Rows that said nothing yet: no rate follows from them."""
     return Readings(
+        np.zeros(rows, np.int64),
         np.zeros(rows, np.int64),
         np.zeros(rows, np.uint64),
         np.zeros(rows, np.uint64),

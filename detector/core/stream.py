@@ -154,7 +154,7 @@ class Stream:
             slot = self._sites.add(site)
         if slot is not None and (known := self._adopted.pop(site, None)) is not None:
             episode, self._why[slot] = known
-            self._watch(slot, Open(episode, 0, episode.at))
+            self._watch(slot, Open(episode, 0, timedelta(microseconds=at)))
         return slot
 
     def _free_silent(self, now: int, digest: Digest) -> None:
@@ -197,7 +197,9 @@ class Stream:
             if raw[row] > limits[place]:
                 thought = self._intake.scales.undo(slot, expected[row])
                 self._why[slot] = contributions(residual[row], taken.features[row], thought)
-            tick = Tick(_EPOCH + timedelta(microseconds=int(taken.at[row])), float(smooth[place]), float(limits[place]))
+            at = _EPOCH + timedelta(microseconds=int(taken.wall[row]))
+            steady = timedelta(microseconds=int(taken.at[row]))
+            tick = Tick(at, steady, float(smooth[place]), float(limits[place]))
             self._step(slot, tick, digest)
 
     # --- what to tell

@@ -1,6 +1,7 @@
 """The bytes of a metrics record -> columns of numbers. Other versions of the schema are met column by column."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 
 import numpy as np
@@ -15,13 +16,19 @@ from redis_agent.samples import METRICS
 ROWS_AT_MOST = 200_000
 AT = pl.Datetime("us", "UTC")
 NUMBERS = ("ping_seconds", *(metric.name for metric in METRICS))
-_NEEDED = ("at", "instance", "datacenter", "vantage")
+_NEEDED = ("at", "monotonic_us", "instance", "datacenter", "vantage")
 _KINDS: dict[str, pl.DataType] = {
     "at": AT,
+    "monotonic_us": pl.Int64(),
     **dict.fromkeys(("instance", "datacenter", "vantage", "run_id"), pl.String()),
     **dict.fromkeys(NUMBERS, pl.Float64()),
 }
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
+
+
+_MONOTONIC_AT_MOST = 2**52
+"""Microseconds: 142 years since a machine's start."""
+_AT_FROM, _AT_TO = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,17 @@ def read(value: bytes) -> pl.DataFrame:
     schema = dict(frame.schema)
     if all(schema.get(name) == kind for name, kind in _KINDS.items()):
         _without_nulls(frame, _NEEDED)
-        return frame.select(*_KINDS)
-    return _converted(frame, schema)
+        return _sound(frame.select(*_KINDS))
+    return _sound(_converted(frame, schema))
+
+
+def _sound(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, if its times can be. Raises Malformed."""
+    if frame.height and not frame["monotonic_us"].is_between(0, _MONOTONIC_AT_MOST).all():
+        raise Malformed("column monotonic_us holds what no machine's clock says")
+    if frame.height and not frame["at"].is_between(_AT_FROM, _AT_TO).all():
+        raise Malformed("column at holds instants before 1970 or after 9000")
+    return frame
 
 
 def _converted(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
@@ -61,6 +77,7 @@ def _converted(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFr
     _without_nulls(frame, _NEEDED)
     return frame.select(
         _instant(schema["at"]),
+        _number(schema["monotonic_us"], "monotonic_us").cast(pl.Int64),
         *(_text(schema.get(name), name) for name in ("instance", "datacenter", "vantage", "run_id")),
         *(_number(schema.get(name), name) for name in NUMBERS),
     )
@@ -95,12 +112,18 @@ def _number(kind: pl.DataType | None, name: str) -> pl.Expr:
 
 
 def columns(frame: pl.DataFrame) -> Table:
-    """A frame as `read` gives it (or several, concatenated), as arrays."""
+    """A frame as `read` gives it (or several, concatenated), as arrays.
+
+    Durations are by the column `steady` (microseconds on one line for all vantages, which no wall clock moves) where there
+    is one, else by the samples' own instants.
+    """
+    wall = frame["at"].to_physical().to_numpy()
     return Table(
         sites=list(zip(frame["instance"].to_list(), frame["datacenter"].to_list(), strict=True)),
         vantages=frame["vantage"].to_list(),
         readings=Readings(
-            at=frame["at"].to_physical().to_numpy(),
+            at=frame["steady"].to_numpy() if "steady" in frame.columns else wall,
+            wall=wall,
             vantage=_hashes(frame["vantage"]),
             run=_hashes(frame["run_id"]),
             uptime=_numbers(frame, ["uptime_seconds"])[:, 0],

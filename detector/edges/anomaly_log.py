@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from prometheus_client import Counter, Gauge
 
@@ -32,7 +32,7 @@ class AnomalyLog:
         """Read until cancelled; when the log is away, from a day ago again."""
         async for attempt in patiently("anomalies can't be read now", LogUnavailable, longest_seconds=1.0):
             with attempt:
-                await self._follow(await log.cursor([ANOMALIES], datetime.now(UTC) - _SINCE))
+                await self._follow(await log.cursor([ANOMALIES], _SINCE))
 
     async def _follow(self, cursor: Cursor) -> None:
         try:

@@ -5,11 +5,12 @@ There is no second store: what the log keeps (24 hours) is what can be asked for
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from detector.core.table import NUMBERS, read
+from redis_agent.clock import wall
 from redis_agent.errors import Malformed, NotFound, Refused
 from redis_agent.log import Delivered, Log
 from redis_agent.samples import UNITS
@@ -77,7 +78,9 @@ class History:
         return series
 
     async def _frames(self, question: Question) -> list[pl.DataFrame]:
-        cursor = await self._log.cursor([METRICS], max(question.since, datetime.now(UTC) - LONGEST))
+        cursor = await self._log.cursor([METRICS], min(wall() - question.since, LONGEST))
+        # What was appended after the end of what is asked for, by the log's own time.
+        ends_at = await self._log.now() - (wall() - question.until)
         frames: list[pl.DataFrame] = []
         rows = 0
         try:
@@ -86,7 +89,7 @@ class History:
                 part = await self._thread.run(_matching, records, question)
                 rows += part.height
                 frames.append(part)
-                if records and min(record.at for record in records) > question.until:
+                if records and min(record.at for record in records) > ends_at:
                     break
         finally:
             await cursor.close()

@@ -19,7 +19,8 @@ def played(scores: list[float], policy: Policy = POLICY, every: float = 1.0) -> 
     state: State = CALM
     told: AnomalyLog = []
     for number, score in enumerate(scores):
-        tick = Tick(START + timedelta(seconds=number * every), score, 1.0)
+        lasted = timedelta(seconds=number * every)
+        tick = Tick(START + lasted, lasted, score, 1.0)
         state, found = step(state, SITE, tick, policy)
         if found is not None:
             told.append((number, *found))

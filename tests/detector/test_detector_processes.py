@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -239,8 +238,7 @@ def test_a_record_that_cannot_be_read_goes_to_dead_letter_and_the_partition_goes
             dead = await cursor.read(10, 10)
             assert [record.value for record in dead] == [poison.value]
             assert "not an Arrow IPC stream" in (dead[0].header("deadletter-reason") or "")
-            at = datetime.now(UTC)
-            metrics = await log.cursor([METRICS], at)
+            metrics = await log.cursor([METRICS], Start.NOW)
             assert await metrics.read(10, 5)
             moved = asyncio.ensure_future(
                 committed_beyond(tmp_path / "log.db", int(dead[0].header("deadletter-offset") or 0))

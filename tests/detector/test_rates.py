@@ -14,6 +14,7 @@ def reading(
 ) -> Readings:
     return Readings(
         np.array([int(seconds * MICROSECONDS)], np.int64),
+        np.zeros(1, np.int64),
         np.array([vantage], np.uint64),
         np.array([run], np.uint64),
         np.array([uptime]),
