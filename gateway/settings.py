@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis_agent.errors import ConfigurationError
-from redis_agent.fleet import STATE, Fleet, GrpcSection
+from redis_agent.fleet import Fleet, GrpcSection
+from redis_agent.fleet_types import STATE
 
 GENERATED_KEY = STATE / "api.key"
 

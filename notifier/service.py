@@ -10,27 +10,38 @@ import logging
 import socket
 from collections import deque
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from opentelemetry.trace import Span, SpanKind
 from prometheus_client import Counter
 
 from notifier.core import grouping, outbox
-from notifier.core.alerts import alert_of, of_anomaly, of_failover
+from notifier.core.alerts import alert_of, of_anomaly, of_failover, of_finding
 from notifier.core.memory import Memory
 from notifier.core.outbox import Attempt, Fate, Owed
 from notifier.settings import Settings
 from redis_agent import telemetry, topics
+from redis_agent.clock import instant, wall
+from redis_agent.deadletters import DeadLetters
 from redis_agent.errors import LogUnavailable, Malformed, Rebalanced, Unreachable
+from redis_agent.findings import OpenFindings, read
+from redis_agent.instants import after
 from redis_agent.log import Delivered, Log, Member, Outgoing, Start
-from redis_agent.log.deadletter import dead_letter
-from redis_agent.model import Alert, AlertEvent, AlertEventKind, Notification
+from redis_agent.model import Alert, AlertEvent, AlertEventKind, FindingState, Notification
 from redis_agent.process import Runtime
 from redis_agent.retries import patiently
-from redis_agent.wire import alert_event_to, decode_alert_event, decode_anomaly, decode_failover_event
+from redis_agent.wire import (
+    alert_event_to,
+    decode_alert_event,
+    decode_anomaly,
+    decode_failover_event,
+    decode_finding,
+)
 
 logger = logging.getLogger(__name__)
 _READ_SECONDS = 0.1
+_TOPICS = (topics.ANOMALIES, topics.FAILOVERS, topics.FINDINGS)
 _REMEMBERED = timedelta(days=30)
 _ATTEMPT_SECONDS = 30.0
 _LAST_ATTEMPTS_SECONDS = 1.5
@@ -44,6 +55,8 @@ class Service:
         self._settings = settings
         self._memory = Memory(settings.group_wait)
         self._recovered = False
+        self._dead = DeadLetters(runtime.telemetry, runtime.findings)
+        self._findings = OpenFindings()
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._results: list[tuple[str, Attempt]] = []
         self._attempts = Counter(
@@ -62,7 +75,7 @@ class Service:
         async with self._runtime.log() as log, self._settings.client:
             await self._recover_patiently(log)
             name = f"notifier@{socket.gethostname()}"
-            member = await log.member("notifier", [topics.ANOMALIES, topics.FAILOVERS], Start.NOW, name)
+            member = await log.member("notifier", _TOPICS, Start.NOW, name)
             await self._runtime.ready()
             async with asyncio.TaskGroup() as group:
                 try:
@@ -80,6 +93,7 @@ class Service:
             if records or outputs:
                 await member.commit(outputs)
             del self._results[:settling]
+            await self._retire(log)
         except (LogUnavailable, Rebalanced) as fault:
             # Memory must equal the log: what was made of uncommitted records is forgotten and made again.
             logger.warning("starting over from the log: %s", fault)
@@ -113,18 +127,24 @@ class Service:
     async def _recover(self, log: Log) -> None:
         """Alerts, groups and the outbox as the log tells them. Until all is read, the old memory answers questions."""
         memory = Memory(self._settings.group_wait)
-        cursor = await log.cursor([topics.ALERTS], datetime.now(UTC) - _REMEMBERED)
+        # Ages are by the log's own time: what waits or is owed goes on where it was, whatever the wall clock says now.
+        log_now, now = await log.now(), instant()
+        cursor = await log.cursor([topics.ALERTS], _REMEMBERED)
         try:
             while not cursor.caught_up:
                 for record in await cursor.read(500, 0.2):
+                    at = after(now, -max(timedelta(), log_now - record.at))
                     try:
-                        memory.remember(decode_alert_event(record.value), record.header("traceparent") or "")
+                        memory.remember(decode_alert_event(record.value), at, record.header("traceparent") or "")
                     except Malformed as fault:
                         logger.warning("an alert record can't be read back: %s", fault)
         finally:
             await cursor.close()
-        memory.forget(datetime.now(UTC) - self._settings.give_up)
-        self._memory, self._recovered = memory, True
+        memory.forget(after(instant(), -self._settings.give_up))
+        findings = OpenFindings()
+        for finding in (await read(log)).values():
+            findings.note(finding, instant())
+        self._memory, self._findings, self._recovered = memory, findings, True
 
     # --- events to alerts
 
@@ -135,8 +155,7 @@ class Service:
             try:
                 alert = self._alert(record)
             except Malformed as fault:
-                self._runtime.telemetry.deadletters.labels(record.topic).inc()
-                outputs.append(dead_letter(record, str(fault)))
+                outputs.append(self._dead.letter(record, str(fault)))
                 continue
             finally:
                 span.end()
@@ -147,9 +166,28 @@ class Service:
     def _alert(self, record: Delivered) -> Alert | None:
         if record.topic == topics.ANOMALIES.name:
             return of_anomaly(decode_anomaly(record.value))
+        if record.topic == topics.FINDINGS.name:
+            finding = decode_finding(record.value)
+            self._findings.note(finding, instant())
+            self._runtime.findings.heard(finding)
+            return of_finding(finding, self._settings.instances)
         event = decode_failover_event(record.value)
         group = self._memory.groups.get(event.instance)
         return of_failover(event, group.alerts.get(alert_of(event)) if group is not None else None)
+
+    async def _retire(self, log: Log) -> None:
+        """Findings that nobody renews any more: they are closed for their reporters, and their silence is told.
+
+        The topic is asked first: a renewal may stand there that this process hasn't read, or that isn't its to read.
+        """
+        silent = self._findings.silent(instant())
+        newest = await read(log) if silent else {}
+        for finding in silent:
+            if (renewed := newest.get(finding.key, finding)).origin != finding.origin:
+                self._findings.note(renewed, instant())
+                continue
+            self._findings.note(replace(finding, state=FindingState.CLOSED), instant())
+            self._runtime.findings.retire(finding)
 
     def _entry(
         self,
@@ -163,9 +201,9 @@ class Service:
         """An entry of the alert log, remembered at once; `attempt`: number, what was said, whether it was the last."""
         number, detail, final = attempt
         origin = self._runtime.origins.next()
-        event = AlertEvent(kind, group, datetime.now(UTC), origin, alert, notification, number, detail, final)
+        event = AlertEvent(kind, group, wall(), origin, alert, notification, number, detail, final)
         if kind in (AlertEventKind.CHANGED, AlertEventKind.NOTIFY):
-            self._memory.remember(event, telemetry.traceparent_of(span))
+            self._memory.remember(event, instant(), telemetry.traceparent_of(span))
         else:
             self._memory.events.append(event)
         headers = telemetry.headers(topics.ALERTS, origin, span)
@@ -175,7 +213,7 @@ class Service:
 
     def _owed(self) -> list[Outgoing]:
         outputs = []
-        for notification in self._memory.due(self._settings.receivers, datetime.now(UTC)):
+        for notification in self._memory.due(self._settings.receivers, instant()):
             span = self._span("notify", notification)
             outputs.append(self._entry(AlertEventKind.NOTIFY, notification.group, span, notification=notification))
             span.end()
@@ -194,7 +232,7 @@ class Service:
     # --- attempts
 
     def _send(self, group: asyncio.TaskGroup) -> None:
-        for owed in outbox.ready(self._memory.outbox, datetime.now(UTC)):
+        for owed in outbox.ready(self._memory.outbox, instant()):
             if owed.notification.id not in self._sending:
                 self._sending[owed.notification.id] = group.create_task(self._attempt(owed))
 
@@ -231,7 +269,7 @@ class Service:
             owed = self._memory.outbox.get(name)
             if owed is None:
                 continue
-            kind, final = self._memory.settle(name, attempt, datetime.now(UTC), self._settings.give_up)
+            kind, final = self._memory.settle(name, attempt, instant(), self._settings.give_up)
             span = self._span(kind.value, owed.notification)
             told = (owed.attempts + 1, attempt.detail, final)
             outputs.append(

@@ -13,7 +13,8 @@ from notifier.edges.pagerduty import PagerDuty
 from notifier.edges.slack import Slack
 from notifier.edges.webhooks import TIMEOUT_SECONDS
 from redis_agent.errors import ConfigurationError
-from redis_agent.fleet import EmailReceiver, Fleet, ReceiverSection
+from redis_agent.fleet import Fleet
+from redis_agent.fleet_alerting import EmailReceiver, ReceiverSection
 from redis_agent.model import Notification, Severity
 
 
@@ -32,6 +33,7 @@ class Settings:
     channels: dict[str, Channel]
     group_wait: timedelta
     give_up: timedelta
+    instances: frozenset[str]
     client: httpx.AsyncClient
 
 
@@ -44,6 +46,7 @@ def read(fleet: Fleet) -> Settings:
         channels={r.name: _channel(client, r) for r in alerting.receivers},
         group_wait=timedelta(seconds=alerting.group_wait_seconds),
         give_up=timedelta(seconds=alerting.give_up_seconds),
+        instances=frozenset(instance.id for instance in fleet.instances),
         client=client,
     )
 

@@ -39,7 +39,10 @@ class Step:
 
 
 def headline(
-    instances: Sequence[Mapping[str, Any]], anomalies: Sequence[Mapping[str, Any]], missing: Mapping[str, str]
+    instances: Sequence[Mapping[str, Any]],
+    anomalies: Sequence[Mapping[str, Any]],
+    findings: Sequence[Mapping[str, Any]],
+    missing: Mapping[str, str],
 ) -> Headline:
     """What matters most now. What isn't known is never called well."""
     moving = [move(i["failover"], i["instance"]) for i in instances if is_running(i["failover"])]
@@ -50,14 +53,20 @@ def headline(
     for health, told in (("down", "Down"), ("suspect", "Suspect"), ("unknown", "Not known")):
         if sites := _sites(instances, health):
             return Headline(f"{told}: {', '.join(sites)}", *HEALTH[health])
+    if not instances:
+        return Headline("Nothing is known yet", "hourglass_empty", "grey-7")
     if anomalies:
         several = "anomaly" if len(anomalies) == 1 else "anomalies"
         return Headline(f"All sites are up; {len(anomalies)} open {several}", "troubleshoot", "warning")
-    if not instances:
-        return Headline("Nothing is known yet", "hourglass_empty", "grey-7")
+    if findings:
+        return Headline(f"All sites are up, but: {findings[0]['text']}{_more(findings)}", "report", "warning")
     if "detector" in missing:
         return Headline("All sites are up; whether they behave normally is not known", "help", "grey-7")
     return Headline("All sites are up", "check_circle", "positive")
+
+
+def _more(findings: Sequence[object]) -> str:
+    return f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
 
 
 def _sites(instances: Sequence[Mapping[str, Any]], health: str) -> list[str]:
@@ -104,6 +113,11 @@ def vote(said: Mapping[str, Any]) -> str:
     counted, verdict = (said[name].replace("_", " ") for name in ("counted", "verdict"))
     what = verdict if counted == verdict else f"said {verdict}, counts as {counted}"
     return what if counted == "up" else f"{what}: {said['why'] or said['reason'].replace('_', ' ')}"
+
+
+def steady_findings(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The findings without what each renewal makes different."""
+    return [{**f, "at": None, "origin": None} for f in findings]
 
 
 def steady(instances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -68,7 +68,13 @@ class _View:
         """Redraw if anything but the clock changed."""
         self._snapshot = snapshot
         self._time.set_text(f"live, as of {snapshot.at:%H:%M:%S} UTC")
-        now = (presentation.steady(snapshot.instances), snapshot.anomalies, snapshot.alerts, snapshot.missing)
+        now = (
+            presentation.steady(snapshot.instances),
+            presentation.steady_findings(snapshot.findings),
+            snapshot.anomalies,
+            snapshot.alerts,
+            snapshot.missing,
+        )
         if now != self._shown:
             self._shown = now
             self._body.refresh()
@@ -76,9 +82,10 @@ class _View:
     @ui.refreshable_method
     def _body(self) -> None:
         snapshot = self._snapshot
-        _headline(presentation.headline(snapshot.instances, snapshot.anomalies, snapshot.missing))
+        _headline(presentation.headline(snapshot.instances, snapshot.anomalies, snapshot.findings, snapshot.missing))
         for service, why in snapshot.missing.items():
             _missing(service, why)
+        _findings(snapshot.findings)
         for instance in snapshot.instances:
             self._instance(instance, [a for a in snapshot.anomalies if a["site"]["instance"] == instance["instance"]])
         _alerts(snapshot.alerts)
@@ -142,6 +149,21 @@ def _missing(service: str, why: str) -> None:
         with ui.column().classes("gap-0"):
             ui.label(f"The {service} does not answer; what it knows is missing here").classes("font-medium")
             ui.label(why.removeprefix(f"the {service} does not answer: ")).classes("text-sm anywhere")
+
+
+def _findings(findings: list[dict[str, Any]]) -> None:
+    if not findings:
+        return
+    with _card():
+        ui.label("Findings").classes("text-xl font-bold").props("role=heading aria-level=2")
+        with ui.element("div").classes("rows"):
+            for finding in findings:
+                _badge(finding["severity"], presentation.SEVERITY.get(finding["severity"], "grey-7"))
+                ui.label(presentation.clock(finding["since"])).classes("mono text-sm muted")
+                with ui.column().classes("gap-0"):
+                    ui.label(finding["text"])
+                    if finding["command"]:
+                        ui.label(finding["command"]).classes("text-sm mono muted anywhere")
 
 
 def _title(instance: dict[str, Any]) -> None:

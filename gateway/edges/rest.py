@@ -25,7 +25,7 @@ from redis_agent.v1.alert_service_pb2 import ListAlertsRequest
 from redis_agent.v1.failover_service_pb2 import ExecuteFailoverRequest, PlanFailoverRequest
 
 Severity = Literal["info", "warning", "error", "critical"]
-AlertType = Literal["anomaly", "failover", "blocked"]
+AlertType = Literal["anomaly", "failover", "blocked", "finding"]
 
 
 _REASON_AT_MOST = 1000

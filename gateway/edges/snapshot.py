@@ -23,6 +23,7 @@ class Snapshot:
     instances: list[dict[str, Any]] = field(default_factory=list)
     anomalies: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -51,23 +52,26 @@ class Snapshots:
             self._or_missing("detector", self._anomalies(), missing),
             self._or_missing("notifier", self._alerts(), missing),
         )
-        return Snapshot(datetime.now(UTC), fleet, anomalies, alerts, missing)
+        known = fleet or {"instances": [], "findings": []}
+        return Snapshot(
+            datetime.now(UTC), known["instances"], anomalies or [], alerts or [], known["findings"], missing
+        )
 
-    async def _or_missing(self, service: str, question: Any, missing: dict[str, str]) -> list[dict[str, Any]]:
+    async def _or_missing(self, service: str, question: Any, missing: dict[str, str]) -> Any:
         try:
             # One that stands still must not hold back what the others know.
             async with asyncio.timeout(_WAIT_SECONDS):
-                found: list[dict[str, Any]] = await question
+                found = await question
         except AgentError as fault:
             missing[service] = str(fault)
         except TimeoutError:
             missing[service] = f"the {service} does not answer: not within {_WAIT_SECONDS} s"
         else:
             return found
-        return []
+        return None
 
     async def _fleet(self) -> Any:
-        return plain(await self._backends.fleet())["instances"]
+        return plain(await self._backends.fleet())
 
     async def _anomalies(self) -> Any:
         return plain(await self._backends.anomalies("", open_only=True))["anomalies"]

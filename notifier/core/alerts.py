@@ -5,6 +5,7 @@ changed route still resolves what was opened before. Texts are cut here: a notif
 and must fit into a record.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from notifier.core.message import cut
@@ -17,10 +18,14 @@ from redis_agent.model import (
     AnomalyState,
     EventKind,
     FailoverEvent,
+    Finding,
+    FindingState,
+    InstanceId,
     Plan,
     Severity,
     Stage,
 )
+from redis_agent.topics import FLEET
 
 TITLE_AT_MOST = 300
 DETAIL_AT_MOST = 10_000
@@ -42,6 +47,7 @@ def of_anomaly(anomaly: Anomaly) -> Alert:
         detail=cut(anomaly.explanation, DETAIL_AT_MOST) + f" (at its worst {ratio:.1f} times the threshold)",
         opened_at=anomaly.opened_at,
         at=anomaly.at,
+        route_key=AlertKind.ANOMALY.value,
     )
 
 
@@ -58,6 +64,27 @@ def of_failover(event: FailoverEvent, opened: Alert | None) -> Alert | None:
             return _fenced_late(event)
         case _:
             return None
+
+
+def of_finding(finding: Finding, instances: Collection[str]) -> Alert:
+    """What a finding says. Each opening is an alert of its own: one that comes again is told again."""
+    closed = finding.state is FindingState.CLOSED
+    instance = finding.subject.partition("/")[0]
+    mend = f"\nTo do: {finding.command}" if finding.command and not closed else ""
+    since = finding.since.isoformat(timespec="microseconds")
+    return Alert(
+        id=AlertId(f"finding/{finding.key}/{since}"),
+        group=instance if instance in instances else FLEET,
+        kind=AlertKind.FINDING,
+        state=AlertState.RESOLVED if closed else AlertState.FIRING,
+        severity=finding.severity,
+        instance=InstanceId(instance if instance in instances else ""),
+        title=cut(f"over: {finding.text}" if closed else finding.text, TITLE_AT_MOST),
+        detail=cut(f"{finding.evidence or finding.subject} (found by {finding.reporter}){mend}", DETAIL_AT_MOST),
+        opened_at=finding.since,
+        at=finding.at,
+        route_key=finding.kind.value,
+    )
 
 
 def alert_of(event: FailoverEvent) -> AlertId:
@@ -117,6 +144,7 @@ def _alert(
         detail=cut(detail, DETAIL_AT_MOST),
         opened_at=event.at,
         at=event.at,
+        route_key=kind.value,
     )
 
 

@@ -7,9 +7,10 @@ so that nothing passes unseen. Who was told that an alert fires is told of all t
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from redis_agent.model import Alert, AlertEvent, AlertEventKind, AlertId, AlertState, Notification, Severity
+from redis_agent.instants import Instant, after
+from redis_agent.model import Alert, AlertEvent, AlertEventKind, AlertId, AlertKind, AlertState, Notification, Severity
 
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _FORGOTTEN_AFTER = timedelta(days=30)
@@ -25,13 +26,15 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The alerts of one group: as they are now and at their worst, what is still to tell, when, how often it told before."""
+    """The alerts of one group: as they are now, when they changed, and at their worst; what is still to tell, when, and how
+    often it told before."""
 
     name: str
     alerts: Mapping[AlertId, Alert]
+    changed: Mapping[AlertId, Instant]
     worst: Mapping[AlertId, Severity]
     untold: tuple[Alert, ...] = ()
-    due_at: datetime | None = None
+    due_at: Instant | None = None
     told: int = 0
 
 
@@ -44,22 +47,24 @@ def is_news(groups: Groups, alert: Alert) -> bool:
     last = group.alerts.get(alert.id) if group is not None else None
     if last is None:
         return True
-    # What had ended does not begin again at an instant before its end: that is an old event, come twice.
+    # What had ended does not begin again at an instant before its end: that is an old event, come twice. A finding that was
+    # closed for a reporter that fell silent does, and by that reporter's clock, which may be wrong.
     ended = last.state is AlertState.RESOLVED and alert.state is AlertState.FIRING
-    if ended and alert.at <= last.at:
+    if ended and alert.kind is not AlertKind.FINDING and alert.at <= last.at:
         return False
     return (last.state, last.severity, last.title) != (alert.state, alert.severity, alert.title)
 
 
-def change(groups: Groups, alert: Alert, now: datetime, wait: timedelta) -> Groups:
+def change(groups: Groups, alert: Alert, now: Instant, wait: timedelta) -> Groups:
     """Take a changed alert in."""
-    group = groups.get(alert.group, Group(alert.group, {}, {}))
+    group = groups.get(alert.group, Group(alert.group, {}, {}, {}))
     changed = replace(
         group,
         alerts={**group.alerts, alert.id: alert},
+        changed={**group.changed, alert.id: now},
         worst={**group.worst, alert.id: max(alert.severity, group.worst.get(alert.id, alert.severity), key=_rank)},
         untold=(*_still_needed(group.untold, alert), alert),
-        due_at=group.due_at or now + wait,
+        due_at=group.due_at or after(now, wait),
     )
     return {**groups, alert.group: changed}
 
@@ -77,7 +82,7 @@ def _still_needed(untold: Iterable[Alert], alert: Alert) -> list[Alert]:
     ]
 
 
-def due(groups: Groups, receivers: Sequence[Receiver], now: datetime) -> tuple[Groups, list[Notification]]:
+def due(groups: Groups, receivers: Sequence[Receiver], now: Instant) -> tuple[Groups, list[Notification]]:
     """What is owed at `now`, and the groups after that. A notification's id is the same on every replay."""
     owed: list[Notification] = []
     after = dict(groups)
@@ -93,32 +98,33 @@ def due(groups: Groups, receivers: Sequence[Receiver], now: datetime) -> tuple[G
     return after, owed
 
 
-def _after_telling(group: Group, told: int, now: datetime) -> Group:
+def _after_telling(group: Group, told: int, now: Instant) -> Group:
     alerts = {
         alert.id: alert
         for alert in group.alerts.values()
-        if alert.state is AlertState.FIRING or now - alert.at < _FORGOTTEN_AFTER
+        if alert.state is AlertState.FIRING or now - group.changed[alert.id] < _FORGOTTEN_AFTER
     }
+    changed = {alert: group.changed[alert] for alert in alerts}
     worst = {alert: group.worst[alert] for alert in alerts}
-    return replace(group, alerts=alerts, worst=worst, untold=(), due_at=None, told=told)
+    return replace(group, alerts=alerts, changed=changed, worst=worst, untold=(), due_at=None, told=told)
 
 
-def forget(groups: Groups, due_before: datetime) -> Groups:
+def forget(groups: Groups, due_before: Instant) -> Groups:
     """The groups without what was due before that and concerned no receiver then: one that is added later isn't told."""
     stale = [g for g in groups.values() if g.due_at is not None and g.due_at < due_before]
     return {**groups, **{group.name: replace(group, untold=(), due_at=None) for group in stale}}
 
 
-def replay(groups: Groups, event: AlertEvent, wait: timedelta) -> Groups:
-    """The groups after one entry of the alert log."""
+def replay(groups: Groups, event: AlertEvent, at: Instant, wait: timedelta) -> Groups:
+    """The groups after one entry of the alert log, written at that instant."""
     if event.kind is AlertEventKind.CHANGED and event.alert is not None:
-        return change(groups, event.alert, event.at, wait)
+        return change(groups, event.alert, at, wait)
     if event.kind is AlertEventKind.NOTIFY and event.notification is not None:
-        return _after_notification(groups, event.notification, event.at)
+        return _after_notification(groups, event.notification, at)
     return groups
 
 
-def _after_notification(groups: Groups, notification: Notification, at: datetime) -> Groups:
+def _after_notification(groups: Groups, notification: Notification, at: Instant) -> Groups:
     group = groups.get(notification.group)
     number = int(notification.id.rpartition("@")[0].rpartition("#")[2])
     if group is None or number <= group.told:

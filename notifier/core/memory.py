@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from notifier.core import grouping, outbox
 from notifier.core.grouping import Receiver
 from notifier.core.outbox import Attempt
+from redis_agent.instants import Instant
 from redis_agent.model import AlertEvent, AlertEventKind, AlertId, Notification
 
 _HELD_AT_MOST = 50_000
@@ -22,27 +23,27 @@ class Memory:
         self._traces: dict[AlertId, str] = {}
         self._wait = wait
 
-    def remember(self, event: AlertEvent, traceparent: str) -> None:
-        """Take an entry in."""
+    def remember(self, event: AlertEvent, at: Instant, traceparent: str) -> None:
+        """Take an entry in that was written at that instant."""
         self.events.append(event)
-        self.groups = grouping.replay(self.groups, event, self._wait)
-        self.outbox = outbox.replay(self.outbox, event)
+        self.groups = grouping.replay(self.groups, event, at, self._wait)
+        self.outbox = outbox.replay(self.outbox, event, at)
         if event.alert is not None:
             self._traces.pop(event.alert.id, None)
             self._traces[event.alert.id] = traceparent
             if len(self._traces) > _HELD_AT_MOST:
                 del self._traces[next(iter(self._traces))]
 
-    def forget(self, due_before: datetime) -> None:
+    def forget(self, due_before: Instant) -> None:
         """Drop what was due before that and concerned nobody."""
         self.groups = grouping.forget(self.groups, due_before)
 
-    def due(self, receivers: Sequence[Receiver], now: datetime) -> list[Notification]:
+    def due(self, receivers: Sequence[Receiver], now: Instant) -> list[Notification]:
         """What is owed at `now` and was not before."""
         self.groups, owed = grouping.due(self.groups, receivers, now)
         return owed
 
-    def settle(self, name: str, attempt: Attempt, now: datetime, give_up: timedelta) -> tuple[AlertEventKind, bool]:
+    def settle(self, name: str, attempt: Attempt, now: Instant, give_up: timedelta) -> tuple[AlertEventKind, bool]:
         """What an attempt's end is told as, and whether it was the last."""
         self.outbox, kind, final = outbox.settle(self.outbox, name, attempt, now, give_up)
         return kind, final

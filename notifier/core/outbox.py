@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 
+from redis_agent.instants import Instant, after
 from redis_agent.model import AlertEvent, AlertEventKind, Notification
 
 _FIRST_WAIT = timedelta(seconds=1)
@@ -33,22 +34,22 @@ class Owed:
     """A notification on its way."""
 
     notification: Notification
-    since: datetime
+    since: Instant
     attempts: int
-    not_before: datetime
+    not_before: Instant
 
 
 Outbox = Mapping[str, Owed]
 
 
-def replay(outbox: Outbox, event: AlertEvent) -> Outbox:
-    """The outbox after one entry of the alert log."""
+def replay(outbox: Outbox, event: AlertEvent, at: Instant) -> Outbox:
+    """The outbox after one entry of the alert log, written at that instant."""
     if event.notification is None:
         return outbox
     name = event.notification.id
     match event.kind:
         case AlertEventKind.NOTIFY:
-            return {**outbox, name: Owed(event.notification, event.at, 0, event.at)}
+            return {**outbox, name: Owed(event.notification, at, 0, at)}
         case AlertEventKind.DELIVERED:
             return _without(outbox, name)
         case AlertEventKind.FAILED if event.final:
@@ -56,12 +57,12 @@ def replay(outbox: Outbox, event: AlertEvent) -> Outbox:
         case AlertEventKind.FAILED if name in outbox:
             # What the receiver asked for (`Retry-After`) is not in the log; our own patience is.
             wait = back_off(event.attempt - 1)
-            return {**outbox, name: replace(outbox[name], attempts=event.attempt, not_before=event.at + wait)}
+            return {**outbox, name: replace(outbox[name], attempts=event.attempt, not_before=after(at, wait))}
         case _:
             return outbox
 
 
-def ready(outbox: Outbox, now: datetime) -> list[Owed]:
+def ready(outbox: Outbox, now: Instant) -> list[Owed]:
     """What may be tried at `now`, oldest first; of each receiver only the first, so that its order holds."""
     first: dict[str, Owed] = {}
     for owed in sorted(outbox.values(), key=lambda o: (o.since, o.notification.id)):
@@ -70,7 +71,7 @@ def ready(outbox: Outbox, now: datetime) -> list[Owed]:
 
 
 def settle(
-    outbox: Outbox, name: str, attempt: Attempt, now: datetime, give_up: timedelta
+    outbox: Outbox, name: str, attempt: Attempt, now: Instant, give_up: timedelta
 ) -> tuple[Outbox, AlertEventKind, bool]:
     """The outbox after an attempt, the event that tells of it, and whether that was the last."""
     owed = outbox[name]
@@ -79,7 +80,7 @@ def settle(
     wait = attempt.retry_after if attempt.retry_after is not None else back_off(owed.attempts)
     if attempt.fate is Fate.REJECTED or now + wait - owed.since > give_up:
         return _without(outbox, name), AlertEventKind.FAILED, True
-    again = replace(owed, attempts=owed.attempts + 1, not_before=now + wait)
+    again = replace(owed, attempts=owed.attempts + 1, not_before=after(now, wait))
     return {**outbox, name: again}, AlertEventKind.FAILED, False
 
 

@@ -46,11 +46,11 @@ class PagerDuty:
         }
         payload = {
             "summary": cut(alert.title, PAGERDUTY_SUMMARY),
-            "source": alert.instance,
+            "source": alert.instance or alert.group,
             "severity": alert.severity.value,
             "timestamp": alert.at.isoformat(),
             "group": alert.group,
-            "class": alert.kind.value,
+            "class": alert.route_key,
             "custom_details": {"detail": cut(alert.detail, PAGERDUTY_DETAIL)},
         }
         return {**event, "payload": payload}

@@ -31,20 +31,26 @@ async def post(client: httpx.AsyncClient, url: str, payload: Mapping[str, Any]) 
     if answer.is_success:
         return Attempt(Fate.DELIVERED, told)
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
-        return Attempt(Fate.RETRY, told, _retry_after(answer.headers.get("retry-after")))
+        return Attempt(Fate.RETRY, told, _retry_after(answer.headers.get("retry-after"), answer.headers.get("date")))
     return Attempt(Fate.REJECTED, told)
 
 
-def _retry_after(value: str | None) -> timedelta | None:
-    """Seconds or a date (RFC 9110); what is neither, or lies beyond a day, is our own back-off's business."""
+def _retry_after(value: str | None, date: str | None) -> timedelta | None:
+    """Seconds or a date (RFC 9110); what is neither, or lies beyond a day, is our own back-off's business.
+
+    A date is taken against the receiver's own clock (its `Date` header), where it tells it.
+    """
     if value is None:
         return None
     try:
-        wait = timedelta(seconds=int(value)) if _SECONDS.fullmatch(value) else _until(parsedate_to_datetime(value))
+        wait = (
+            timedelta(seconds=int(value)) if _SECONDS.fullmatch(value) else _until(parsedate_to_datetime(value), date)
+        )
     except (ValueError, OverflowError):
         return None
     return wait if timedelta() <= wait <= _WAIT_AT_MOST else None
 
 
-def _until(at: datetime) -> timedelta:
-    return at - datetime.now(at.tzinfo or UTC).replace(tzinfo=at.tzinfo)
+def _until(at: datetime, date: str | None) -> timedelta:
+    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+    return at.replace(tzinfo=at.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)

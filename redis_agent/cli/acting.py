@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import os
+import socket
 import time
 import uuid
 from pathlib import Path
@@ -13,20 +14,28 @@ import typer
 from redis_agent import pause as switch
 from redis_agent.cli.reaching import Key, controller
 from redis_agent.cli.terminal import ConfigOption, agreed, find_configuration, note, read_fleet, run, say
+from redis_agent.clock import wall
 from redis_agent.errors import AgentError, ConfigurationError, NotFound, Permanent, Refused, Unreachable
 from redis_agent.fleet import Fleet
 from redis_agent.fleet_file import load
+from redis_agent.log import Outgoing
+from redis_agent.log.opening import log_of
+from redis_agent.model import ControlRecord, Origin, Pause
 from redis_agent.rpc.channel import DEADLINE_SECONDS, answer
 from redis_agent.rpc.plain import plain
+from redis_agent.telemetry import headers
+from redis_agent.topics import CONTROL, pause_key
 from redis_agent.v1 import failover_pb2
 from redis_agent.v1 import failover_service_pb2 as pb
 from redis_agent.v1 import failover_service_pb2_grpc as pb_grpc
+from redis_agent.wire import control_to
 
 Stub: TypeAlias = "pb_grpc.FailoverServiceAsyncStub"
 _FOLLOW_SECONDS = 0.25
 _PATIENCE_SECONDS = 60.0
 _CONFIRM_SECONDS = 2.0
-_UNCONFIRMED = " (the controller does not answer; it looks at the switch before each step)"
+_LOG_SECONDS = 5.0
+_HERE_ONLY = " (neither a controller nor the log answers; one that runs here looks at the switch before each step)"
 
 
 _KINDS = {
@@ -158,8 +167,8 @@ def pause(
 ) -> None:
     """The kill switch: no step of a failover is begun while it is set. Works without the log and the network.
 
-    It is a file in `failover.pause_dir`; a controller elsewhere is asked to set its own. Fails when neither can be known to
-    reach a controller.
+    It is set in a file of `failover.pause_dir` here, and in the log for every controller: by the one that answers, or from
+    here where none does. Fails when neither can be known to reach a controller.
     """
     fleet = _fleet(config, instance)
     directory = fleet.failover.pause_dir
@@ -168,36 +177,68 @@ def pause(
         switch.pause(directory, instance, reason)
     except OSError as fault:
         raise Permanent(f"{directory} can't be written: {fault.strerror}") from fault
-    confirmed = asyncio.run(_confirmed(config, pb.PauseRequest(instance=instance or "", reason=reason)))
-    if not confirmed and not used_before:
+    set_in_the_log = asyncio.run(_in_the_log(config, instance, Pause(paused=True, reason=reason)))
+    if not set_in_the_log and not used_before:
+        switch.resume(directory, instance)
+        directory.rmdir()  # else the next try would take it for one that a controller used
         raise Permanent(
-            f"no controller answers, and none ever used {directory.absolute()}: is it paused where it runs?"
+            f"no controller and no log answers, and no controller ever used {directory.absolute()}:"
+            " is it paused where it runs?"
         )
-    note(f"paused: {instance or 'the whole fleet'}{'' if confirmed else _UNCONFIRMED}")
+    note(f"paused: {instance or 'the whole fleet'}{'' if set_in_the_log else _HERE_ONLY}")
 
 
 def resume(instance: InstanceOption = None, config: ConfigOption = None) -> None:
-    """Release the kill switch."""
+    """Release the kill switch, here and in the log. When the log doesn't answer, what is set there holds on."""
     fleet = _fleet(config, instance)
     directory = fleet.failover.pause_dir
-    confirmed = asyncio.run(_confirmed(config, pb.ResumeRequest(instance=instance or "")))
     try:
-        was_set = switch.resume(directory, instance) or confirmed
+        switch.resume(directory, instance)
     except OSError as fault:
         raise Permanent(f"{directory} can't be written: {fault.strerror}") from fault
-    note(f"{'resumed' if was_set else 'was not paused'}: {instance or 'the whole fleet'}")
+    if not asyncio.run(_in_the_log(config, instance, Pause(paused=False, reason=""))):
+        raise Unreachable(
+            "released here; neither a controller nor the log answers, and what is set in the log may hold on: try again"
+        )
+    note(f"resumed: {instance or 'the whole fleet'}")
 
 
-async def _confirmed(config: Path | None, request: pb.PauseRequest | pb.ResumeRequest) -> bool:
-    """Whether a running controller says that it did the same. The switch works without: nothing here may fail it."""
+async def _in_the_log(config: Path | None, instance: str | None, wanted: Pause) -> bool:
+    """Whether the control topic says so now. The file works without: nothing here may fail it."""
     try:
         async with controller(read_fleet(config)) as (stub, key):
-            if isinstance(request, pb.PauseRequest):
-                await answer(stub.Pause(request, timeout=_CONFIRM_SECONDS, metadata=key))
+            if wanted.paused:
+                asked = pb.PauseRequest(instance=instance or "", reason=wanted.reason, actor=_actor())
+                await answer(stub.Pause(asked, timeout=_CONFIRM_SECONDS, metadata=key))
             else:
-                await answer(stub.Resume(request, timeout=_CONFIRM_SECONDS, metadata=key))
+                released = pb.ResumeRequest(instance=instance or "", actor=_actor())
+                await answer(stub.Resume(released, timeout=_CONFIRM_SECONDS, metadata=key))
+    except ConfigurationError:
+        return False
+    except AgentError as fault:
+        if not (wanted.paused or isinstance(fault, Unreachable)):
+            raise
+        return await _written(config, instance, wanted)
+    return True
+
+
+async def _written(config: Path | None, instance: str | None, wanted: Pause) -> bool:
+    """Whether the log took it from here."""
+    try:
+        log = log_of(load(find_configuration(config), sections=("log",)).log)
     except AgentError:
         return False
+    origin = Origin(f"redis-agent@{socket.gethostname()}/{uuid.uuid4().hex[:8]}", 1)
+    value = control_to(ControlRecord(origin, wall(), _actor(), wanted)).SerializeToString()
+    record = Outgoing(CONTROL, pause_key(instance), value, headers(CONTROL, origin))
+    try:
+        async with asyncio.timeout(_LOG_SECONDS):
+            await log.partitions(CONTROL)  # a log that no service ever used reaches no controller
+            await (await log.writer()).append([record])
+    except (AgentError, TimeoutError):
+        return False
+    finally:
+        await log.close()
     return True
 
 

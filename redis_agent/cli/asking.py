@@ -19,7 +19,7 @@ from redis_agent.v1 import failover_service_pb2_grpc as pb_grpc
 
 _WATCH_SECONDS = 1.0
 _SEVERITIES = ("info", "warning", "error", "critical")
-_KINDS = ("anomaly", "failover", "blocked")
+_KINDS = ("anomaly", "failover", "blocked", "finding")
 
 
 def status(
@@ -28,7 +28,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Health, active site, votes with age and reason, the newest failover."""
+    """Health, active site, votes with age and reason, the newest failover; and what is found that is none of these."""
     if watch and as_json:
         raise ConfigurationError(["--watch and --json don't go together; for a stream: redis-agent tail"])
     fleet = read_fleet(config)
@@ -37,29 +37,30 @@ def status(
 
 async def _status(fleet: Fleet, instance: str | None, *, as_json: bool) -> None:
     async with controller(fleet) as (stub, key):
-        instances = await _instances(stub, key, instance)
+        shown = await _shown(stub, key, instance)
     if as_json:
-        print_json(instances if instance is None else instances[0])
+        print_json(shown if instance is None else shown["instances"][0])
         return
-    out.print(status_view(instances))
+    out.print(status_view(shown))
 
 
 async def _watch_status(fleet: Fleet, instance: str | None) -> None:
     async with controller(fleet) as (stub, key):
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(status_view(await _instances(stub, key, instance)), refresh=True)
+                live.update(status_view(await _shown(stub, key, instance)), refresh=True)
                 await asyncio.sleep(_WATCH_SECONDS)
 
 
-async def _instances(stub: "pb_grpc.FailoverServiceAsyncStub", key: Key, instance: str | None) -> list[dict[str, Any]]:
+async def _shown(stub: "pb_grpc.FailoverServiceAsyncStub", key: Key, instance: str | None) -> dict[str, Any]:
+    """Instances, and what is found of the fleet when all are asked for."""
     if instance is None:
         reply = await answer(stub.GetFleetStatus(pb.GetFleetStatusRequest(), timeout=DEADLINE_SECONDS, metadata=key))
-        found: list[dict[str, Any]] = plain(reply)["instances"]
+        found: dict[str, Any] = plain(reply)
         return found
     asked = pb.GetInstanceStatusRequest(instance=instance)
     one = await answer(stub.GetInstanceStatus(asked, timeout=DEADLINE_SECONDS, metadata=key))
-    return [plain(one)["status"]]
+    return {"instances": [plain(one)["status"]], "findings": []}
 
 
 def failovers(

@@ -27,7 +27,7 @@ class Screen:
 
     def __init__(self, world: "World", story_log: "StoryLog", port: int) -> None:
         self._world = world
-        self._telling = story_log
+        self._story_log = story_log
         self._port = port
         self._status: dict[str, Any] | None = None
         self._ended: str | None = None
@@ -57,14 +57,14 @@ class Screen:
         page = Text(f"page: http://127.0.0.1:{self._port}/login?key={self._world.api_key}", style="bold")
         sites: RenderableType = Text("the controller does not answer yet")
         if self._status is not None:
-            sites = status_view([self._status])
+            sites = status_view({"instances": [self._status], "findings": []})
         # What matters most stands first: a terminal that is too low loses the end of the list, never the verdict.
         parts: list[RenderableType] = [page]
         if self._ended is not None:
             parts.append(Text(self._ended, style="bold reverse"))
-        if self._telling.checks:
+        if self._story_log.checks:
             parts.append(self._checks())
-        if self._telling.phases:
+        if self._story_log.phases:
             parts.append(self._phases())
         return Group(*parts, self._client(), self._lines(), Panel(sites, title="sites and votes"))
 
@@ -81,18 +81,18 @@ class Screen:
 
     def _lines(self) -> Panel:
         text = Text()
-        for seconds, line in self._telling.lines[-(_LINES_AT_THE_END if self._telling.checks else _LINES) :]:
+        for seconds, line in self._story_log.lines[-(_LINES_AT_THE_END if self._story_log.checks else _LINES) :]:
             text.append(f"{seconds:6.1f} s  ", style="cyan")
             text.append(line + "\n")
         return Panel(text, title="what happened")
 
     def _phases(self) -> Panel:
-        text = "   ".join(f"{name} {seconds:.1f} s" for name, seconds in self._telling.phases)
+        text = "   ".join(f"{name} {seconds:.1f} s" for name, seconds in self._story_log.phases)
         return Panel(text, title="seconds after the fault")
 
     def _checks(self) -> Panel:
         table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-        for check in self._telling.checks:
+        for check in self._story_log.checks:
             sign = Text("ok", style="green") if check.held else Text("FAIL", style="bold red")
             table.add_row(sign, Text(check.what), Text(check.seen, style="dim"))
         return Panel(table, title="checks")

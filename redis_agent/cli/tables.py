@@ -12,8 +12,9 @@ _COLOURS = {"up": "green", "suspect": "yellow", "down": "red", "unknown": "brigh
 _GAP = (0, 2, 0, 0)
 
 
-def status_view(instances: list[dict[str, Any]]) -> RenderableType:
-    """Instances, sites and votes; below them what stands in the way, and each instance's newest failover."""
+def status_view(status: dict[str, Any]) -> RenderableType:
+    """Instances, sites and votes; below them what stands in the way, each instance's newest failover, and what is found."""
+    instances = status["instances"]
     table = Table(box=None, padding=_GAP)
     for heading in ("instance", "site", "health", "role"):
         table.add_column(heading, overflow="fold")
@@ -27,7 +28,13 @@ def status_view(instances: list[dict[str, Any]]) -> RenderableType:
                 Text(site["role"].replace("unspecified", "-") + (", fenced" if _is_fenced(shown, site) else "")),
                 Text("\n".join(_vote(vote) for vote in site["votes"]) or "none"),
             )
-    return Group(table, *(line for shown in instances for line in _state(shown)))
+    below = [*(line for shown in instances for line in _state(shown)), *map(_finding, status["findings"])]
+    return Group(table, *below)
+
+
+def _finding(finding: dict[str, Any]) -> Text:
+    since, command = finding["since"][11:19], f" → {finding['command']}" if finding["command"] else ""
+    return _line(f"{finding['severity']}: {finding['text']} (since {since} UTC){command}", "yellow")
 
 
 def _is_fenced(instance: dict[str, Any], site: dict[str, Any]) -> bool:

@@ -16,10 +16,12 @@ from redis_agent.log import Delivered, Start
 from redis_agent.log.opening import log_of
 from redis_agent.rpc.plain import plain
 from redis_agent.topics import Topic, TopicName
-from redis_agent.v1 import alert_pb2, anomaly_pb2, failover_pb2, observation_pb2
+from redis_agent.v1 import alert_pb2, anomaly_pb2, control_pb2, failover_pb2, finding_pb2, observation_pb2
 
 _MESSAGES: dict[TopicName, Callable[[], Message]] = {
-    topics.OBSERVATIONS.name: observation_pb2.Observation,
+    topics.OBSERVATIONS.name: observation_pb2.Observations,
+    topics.FINDINGS.name: finding_pb2.Finding,
+    topics.CONTROL.name: control_pb2.ControlRecord,
     topics.ANOMALIES.name: anomaly_pb2.Anomaly,
     topics.FAILOVERS.name: failover_pb2.FailoverEvent,
     topics.ALERTS.name: alert_pb2.AlertEvent,
@@ -28,7 +30,11 @@ _MESSAGES: dict[TopicName, Callable[[], Message]] = {
 
 def tail(
     topic: Annotated[
-        str, typer.Argument(metavar="TOPIC", help="metrics, observations, anomalies, failovers, alerts or deadletter.")
+        str,
+        typer.Argument(
+            metavar="TOPIC",
+            help="metrics, observations, findings, anomalies, failovers, alerts, control or deadletter.",
+        ),
     ],
     start: Annotated[str, typer.Option("--from", help="beginning or now.")] = "now",
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,

@@ -163,6 +163,7 @@ def alert(
         state=m.AlertState.FIRING,
         severity=severity,
         instance=ORDERS,
+        route_key=kind.value,
         title=f"orders/dc-east does not behave normally ({number})",
         detail="PING takes 40 ms, usually 0.3 ms",
         opened_at=after(number),

@@ -13,9 +13,12 @@ from redis_agent.v1 import failover_service_pb2
 from .conftest import anomaly, failover, instance, site, vote
 
 
-def told(*changed: failover_service_pb2.InstanceStatus, open_anomalies: int = 0, **missing: str) -> str:
+def told(
+    *changed: failover_service_pb2.InstanceStatus, open_anomalies: int = 0, findings: int = 0, **missing: str
+) -> str:
     anomalies = [plain(anomaly())] * open_anomalies
-    return presentation.headline([plain(each) for each in changed], anomalies, missing).text
+    found = [{"text": "vantage witness says nothing any more"}] * findings
+    return presentation.headline([plain(each) for each in changed], anomalies, found, missing).text
 
 
 def with_sites(*sites: failover_service_pb2.SiteStatus) -> failover_service_pb2.InstanceStatus:
@@ -32,6 +35,9 @@ def test_what_matters_most_is_said() -> None:
     assert told(instance()) == "All sites are up"
     assert told(instance(), open_anomalies=1) == "All sites are up; 1 open anomaly"
     assert told(instance(), open_anomalies=2) == "All sites are up; 2 open anomalies"
+    found = "All sites are up, but: vantage witness says nothing any more"
+    assert told(instance(), findings=1) == found
+    assert told(instance(), findings=3) == f"{found} (and 2 more)"
     assert told(with_sites(site("dc-east", "suspect"), UP), open_anomalies=1) == "Suspect: orders/dc-east"
     assert told(with_sites(site("dc-east", "down"), site("dc-west", "suspect"))) == "Down: orders/dc-east"
     moving = with_sites(site("dc-east", "down"), UP)
@@ -40,7 +46,7 @@ def test_what_matters_most_is_said() -> None:
 
 
 def test_what_is_not_known_is_never_called_well() -> None:
-    assert told() == "Nothing is known yet"
+    assert told() == told(findings=1) == told(open_anomalies=1) == "Nothing is known yet"
     assert told(with_sites(site("dc-east", "unknown"), UP)) == "Not known: orders/dc-east"
     unheard = with_sites(UP, failover_service_pb2.SiteStatus(datacenter="dc-east"))
     assert told(unheard) == "Not known: orders/dc-east", "a health that this version doesn't know"
@@ -51,7 +57,7 @@ def test_what_is_not_known_is_never_called_well() -> None:
 
 def test_only_what_is_bad_is_red() -> None:
     def colour(status: failover_service_pb2.InstanceStatus) -> str:
-        return presentation.headline([plain(status)], [], {}).colour
+        return presentation.headline([plain(status)], [], [], {}).colour
 
     assert colour(instance()) == "positive"
     assert colour(with_sites(site("dc-east", "down"))) == "negative"

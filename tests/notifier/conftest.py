@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from redis_agent.instants import Instant
 from redis_agent.model import (
     Alert,
     AlertId,
@@ -22,6 +23,9 @@ from redis_agent.model import (
     EventKind,
     FailoverEvent,
     FailoverId,
+    Finding,
+    FindingKind,
+    FindingState,
     InstanceId,
     Kind,
     Notification,
@@ -48,6 +52,11 @@ def after(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
+def at(seconds: float) -> Instant:
+    """So long after noon, as the notifier measures."""
+    return Instant(timedelta(hours=12, seconds=seconds))
+
+
 def alert(name: str = "anomaly/1", seconds: float = 0, **changes: Any) -> Alert:
     """A warning about orders, opened at noon and told of `seconds` later."""
     plain = Alert(
@@ -57,6 +66,7 @@ def alert(name: str = "anomaly/1", seconds: float = 0, **changes: Any) -> Alert:
         state=AlertState.FIRING,
         severity=Severity.WARNING,
         instance=ORDERS,
+        route_key=AlertKind.ANOMALY.value,
         title="orders/dc-east does not behave normally",
         detail="PING takes 40 ms, usually 0.3 ms",
         opened_at=NOON,
@@ -88,6 +98,24 @@ def anomaly(state: AnomalyState = AnomalyState.OPENED, seconds: float = 0, **cha
         explanation="PING takes 40 ms, usually 0.3 ms",
         model="base",
         origin=Origin("detector@test", 1),
+    )
+    return replace(plain, **changes)
+
+
+def finding(state: FindingState = FindingState.OPEN, seconds: float = 0, **changes: Any) -> Finding:
+    """A vantage that is away, found by a controller at noon and written `seconds` later."""
+    plain = Finding(
+        kind=FindingKind.VANTAGE_AWAY,
+        subject="dc-east",
+        reporter="controller@test:1",
+        state=state,
+        severity=Severity.WARNING,
+        since=NOON,
+        at=after(seconds),
+        text="vantage dc-east says nothing any more",
+        evidence="two others are heard",
+        command="look at the collector at dc-east",
+        origin=Origin("controller@test", 1 + int(seconds)),
     )
     return replace(plain, **changes)
 

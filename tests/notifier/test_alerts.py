@@ -2,10 +2,11 @@
 
 import pytest
 
-from notifier.core.alerts import DETAIL_AT_MOST, TITLE_AT_MOST, alert_of, of_anomaly, of_failover
-from redis_agent.model import AlertKind, AlertState, AnomalyState, EventKind, Severity, Stage
+from notifier.core.alerts import DETAIL_AT_MOST, TITLE_AT_MOST, alert_of, of_anomaly, of_failover, of_finding
+from redis_agent.model import AlertKind, AlertState, AnomalyState, EventKind, FindingState, Severity, Stage
+from redis_agent.topics import FLEET
 
-from .conftest import EAST, NOON, after, anomaly, event, journal_of_a_failover
+from .conftest import EAST, NOON, ORDERS, after, anomaly, event, finding, journal_of_a_failover
 
 
 def test_an_anomaly_fires_and_its_end_resolves_the_same_alert() -> None:
@@ -107,3 +108,18 @@ def test_texts_of_any_length_fit_into_an_alert() -> None:
     assert blocked is not None
     assert len(blocked.detail) <= DETAIL_AT_MOST
     assert len(blocked.title) <= TITLE_AT_MOST
+
+
+def test_a_finding_fires_under_one_id_while_it_lasts_and_its_end_resolves_it() -> None:
+    opened, renewed = of_finding(finding(), [ORDERS]), of_finding(finding(seconds=60), [ORDERS])
+    closed = of_finding(finding(FindingState.CLOSED, 90), [ORDERS])
+    assert (opened.state, closed.state) == (AlertState.FIRING, AlertState.RESOLVED)
+    assert opened.id == renewed.id == closed.id
+    assert opened.id != of_finding(finding(since=after(100)), [ORDERS]).id
+    assert (opened.kind, opened.route_key) == (AlertKind.FINDING, "vantage-away")
+    assert (opened.instance, opened.group) == ("", FLEET)
+
+
+def test_a_finding_about_an_instance_goes_with_that_instances_alerts() -> None:
+    told = of_finding(finding(subject="orders/dc-east"), [ORDERS])
+    assert (told.instance, told.group) == (ORDERS, "orders")

@@ -1,7 +1,8 @@
 """What is told together, and when; and that the alert log, read back, gives the same as it gave live."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +13,14 @@ from redis_agent.model import (
     Alert,
     AlertEvent,
     AlertEventKind,
+    AlertKind,
     AlertState,
     Notification,
     Origin,
     Severity,
 )
 
-from .conftest import NOON, after, alert, resolved
+from .conftest import NOON, after, alert, at, resolved
 
 WAIT = timedelta(seconds=5)
 CHAT = Receiver("chat", Severity.INFO)
@@ -29,12 +31,12 @@ def changed(*alerts: Alert, groups: Groups | None = None) -> Groups:
     """The groups after these alerts changed, each at its own time."""
     now = groups or {}
     for each in alerts:
-        now = change(now, each, each.at, WAIT)
+        now = change(now, each, at((each.at - NOON).total_seconds()), WAIT)
     return now
 
 
 def told(groups: Groups, seconds: float, receivers: Sequence[Receiver] = (CHAT,)) -> list[Notification]:
-    return due(groups, receivers, after(seconds))[1]
+    return due(groups, receivers, at(seconds))[1]
 
 
 # --- news
@@ -60,6 +62,12 @@ def test_an_old_event_that_comes_twice_does_not_open_again_what_has_ended() -> N
     assert is_news(groups, alert(seconds=10)), "one that began after the end is another"
 
 
+def test_a_finding_that_was_closed_for_its_silent_reporter_opens_again_whatever_that_ones_clock_says() -> None:
+    found = alert("finding/x", kind=AlertKind.FINDING)
+    groups = changed(found, resolved(found, 900))
+    assert is_news(groups, replace(found, at=after(300)))
+
+
 # --- when, and to whom
 
 
@@ -72,7 +80,7 @@ def test_a_group_waits_and_then_tells_everything_at_once() -> None:
 
 
 def test_what_was_told_is_not_told_again() -> None:
-    groups, _ = due(changed(alert()), [CHAT], after(5))
+    groups, _ = due(changed(alert()), [CHAT], at(5))
     assert told(groups, 1000) == []
     (second,) = told(changed(resolved(alert(), 60), groups=groups), 65)
     assert second.id == "orders#2@chat"
@@ -104,9 +112,9 @@ def test_a_receiver_hears_of_what_is_severe_enough_for_it() -> None:
 
 def test_who_was_told_of_the_beginning_is_told_of_the_end_however_mild_it_is() -> None:
     grave = alert(severity=Severity.CRITICAL)
-    groups, _ = due(changed(grave), [PAGER], after(5))
+    groups, _ = due(changed(grave), [PAGER], at(5))
     milder = alert(seconds=20, severity=Severity.WARNING)
-    groups, (second,) = due(changed(milder, groups=groups), [PAGER], after(25))
+    groups, (second,) = due(changed(milder, groups=groups), [PAGER], at(25))
     assert second.alerts[0].severity is Severity.WARNING
     (third,) = told(changed(resolved(milder, 40), groups=groups), 45, [PAGER])
     assert third.alerts[0].state is AlertState.RESOLVED
@@ -114,8 +122,8 @@ def test_who_was_told_of_the_beginning_is_told_of_the_end_however_mild_it_is() -
 
 def test_what_ended_long_ago_is_forgotten_and_what_fires_is_not() -> None:
     month = 31 * 86_400
-    groups, _ = due(changed(alert("over"), resolved(alert("over"), 9), alert("open")), [CHAT], after(10))
-    groups, _ = due(changed(alert("new", month), groups=groups), [CHAT], after(month + 5))
+    groups, _ = due(changed(alert("over"), resolved(alert("over"), 9), alert("open")), [CHAT], at(10))
+    groups, _ = due(changed(alert("new", month), groups=groups), [CHAT], at(month + 5))
     assert set(groups["orders"].alerts) == {"open", "new"}
 
 
@@ -128,12 +136,14 @@ def live(steps: Sequence[tuple[float, Alert | None]]) -> tuple[Groups, list[Aler
     log: list[AlertEvent] = []
     owed: list[Notification] = []
     for seconds, each in steps:
-        now = after(seconds)
+        now, read_at = at(seconds), after(seconds)
         if each is not None and is_news(groups, each):
-            groups = _take(groups, log, AlertEvent(AlertEventKind.CHANGED, each.group, now, _origin(log), alert=each))
+            groups = _take(
+                groups, log, AlertEvent(AlertEventKind.CHANGED, each.group, read_at, _origin(log), alert=each)
+            )
         groups, due_now = due(groups, [CHAT, PAGER], now)
         for one in due_now:
-            entry = AlertEvent(AlertEventKind.NOTIFY, one.group, now, _origin(log), notification=one)
+            entry = AlertEvent(AlertEventKind.NOTIFY, one.group, read_at, _origin(log), notification=one)
             groups = _take(groups, log, entry)
         owed += due_now
     return groups, log, owed
@@ -141,7 +151,7 @@ def live(steps: Sequence[tuple[float, Alert | None]]) -> tuple[Groups, list[Aler
 
 def _take(groups: Groups, log: list[AlertEvent], entry: AlertEvent) -> Groups:
     log.append(entry)
-    return grouping.replay(groups, entry, WAIT)
+    return grouping.replay(groups, entry, at((entry.at - NOON).total_seconds()), WAIT)
 
 
 def _origin(log: list[AlertEvent]) -> Origin:
@@ -151,7 +161,7 @@ def _origin(log: list[AlertEvent]) -> Origin:
 def read_back(log: Sequence[AlertEvent]) -> Groups:
     groups: Groups = {}
     for entry in log:
-        groups = grouping.replay(groups, entry, WAIT)
+        groups = grouping.replay(groups, entry, at((entry.at - NOON).total_seconds()), WAIT)
     return groups
 
 
@@ -195,7 +205,7 @@ def test_the_log_read_back_goes_on_as_if_there_had_been_no_restart(
     placed = _at_increasing_times(steps)
     groups, log, _ = live(placed[:crash])
     again = read_back(log)
-    later: datetime = NOON + timedelta(days=1)
+    later = at(timedelta(days=1).total_seconds())
     # A group that had nobody to tell counts on in memory only; what it tells next is numbered by what the log knows.
     whole, restarted = due(groups, [CHAT, PAGER], later)[1], due(again, [CHAT, PAGER], later)[1]
     assert [n.alerts for n in whole] == [n.alerts for n in restarted]

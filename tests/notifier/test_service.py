@@ -21,6 +21,8 @@ from redis_agent.model import (
     AnomalyState,
     EventKind,
     FailoverEvent,
+    Finding,
+    FindingState,
     Severity,
     Stage,
 )
@@ -29,11 +31,23 @@ from redis_agent.testing_process import ServiceProcess, until
 from redis_agent.v1 import alert_pb2, types_pb2
 from redis_agent.v1 import alert_service_pb2 as pb
 from redis_agent.v1 import alert_service_pb2_grpc as pb_grpc
-from redis_agent.wire import anomaly_to, decode_alert_event, failover_event_to
+from redis_agent.wire import anomaly_to, decode_alert_event, failover_event_to, finding_to
 from simulator.pagerduty_events import Fate as PagerDutyFate
 from simulator.ports import free_ports
 
-from .conftest import HOST, ROUTING_KEY, SECRET, Fakes, Notifying, Vendors, anomaly, event, journal_of_a_failover
+from .conftest import (
+    HOST,
+    ROUTING_KEY,
+    SECRET,
+    Fakes,
+    Notifying,
+    Vendors,
+    after,
+    anomaly,
+    event,
+    finding,
+    journal_of_a_failover,
+)
 
 DEADLINE = 10.0
 
@@ -52,6 +66,11 @@ class Journal:
     async def anomaly(self, *anomalies: Anomaly) -> None:
         """Write what the detector found."""
         await self.raw(topics.ANOMALIES, *(anomaly_to(each).SerializeToString() for each in anomalies))
+
+    async def finding(self, *findings: Finding) -> None:
+        """Write what a service found."""
+        records = [Outgoing(topics.FINDINGS, str(f.key), finding_to(f).SerializeToString()) for f in findings]
+        await self._writer.append(records)
 
     async def raw(self, topic: topics.Topic, *values: bytes) -> None:
         """Write any bytes."""
@@ -134,6 +153,38 @@ def test_of_a_failover_each_receiver_hears_one_beginning_and_one_end(
             assert [m.message["Subject"] for m in fakes.mail.mails] == titles
             assert await notifier.stop() == 0
             no_secret_in(notifier)
+
+    asyncio.run(run())
+
+
+def test_a_finding_is_told_once_with_its_route_key_however_often_it_is_renewed_and_its_end_once(
+    vendors: Fakes, notifying: Notifying, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        async with vendors() as fakes, journal_in(tmp_path) as journal:
+            notifier = notifying(fakes.receivers(), free_ports(1)[0])
+            await notifier.start()
+            await journal.finding(finding())
+            await until_each_has(fakes, 1)
+            for minute in range(1, 5):
+                await journal.finding(finding(seconds=60 * minute))
+            await journal.until(AlertEventKind.DELIVERED, 3)
+            notifier.kill()
+            await notifier.start()
+            await journal.finding(finding(seconds=300), finding(FindingState.CLOSED, 310))
+            await until_each_has(fakes, 2)
+            await journal.finding(finding(since=after(400), seconds=400))  # it comes again, and is told again
+            await until_each_has(fakes, 3)
+            await asyncio.sleep(0.7)
+            assert [m.message["Subject"] for m in fakes.mail.mails] == [
+                "[WARNING] vantage dc-east says nothing any more",
+                "[RESOLVED] over: vantage dc-east says nothing any more",
+                "[WARNING] vantage dc-east says nothing any more",
+            ]
+            assert [len(fakes.slack.accepted), len(fakes.pagerduty.events)] == [3, 3]
+            told = str(fakes.slack.accepted[0])
+            assert "two others are heard" in told and "To do: look at the collector at dc-east" in told
+            assert dict(fakes.pagerduty.events[0].body or {})["payload"]["class"] == "vantage-away"
 
     asyncio.run(run())
 
