@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from typing import TypeVar
@@ -20,9 +20,15 @@ PATIENCE_SECONDS = 60.0
 class Process:
     """A child of the test, with what it says in a file. It ends when the test does, however that ends."""
 
-    def __init__(self, command: Sequence[str], output: Path) -> None:
+    def __init__(self, command: Sequence[str], output: Path, variables: Mapping[str, str]) -> None:
         self._output = output
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), PARENT: str(os.getpid()), "COLUMNS": "300"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            PARENT: str(os.getpid()),
+            "COLUMNS": "300",
+            **variables,
+        }
         with output.open("ab") as file:
             self._child = Popen([sys.executable, *command], env=environment, stdin=DEVNULL, stdout=file, stderr=STDOUT)
 

@@ -9,12 +9,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import timedelta
 
 from controller.__main__ import main
 from redis_agent import process
-from redis_agent.log import Cursor, Log, Member, Outgoing, Start, Writer
-from redis_agent.topics import ALL, FAILOVERS, Topic
+from redis_agent.log import Log, Outgoing, Writer
+from redis_agent.testing import ForwardingLog
+from redis_agent.topics import FAILOVERS
 from redis_agent.wire import decode_failover_event
 
 KIND, STAGE, MOMENT = sys.argv[1:4]
@@ -45,27 +46,12 @@ def _is_fatal(record: Outgoing) -> bool:
     return (event.kind.name, event.stage.name) == (KIND, STAGE)
 
 
-class DoomedLog(Log):
+class DoomedLog(ForwardingLog):
     """The log, with a writer that kills."""
 
-    def __init__(self, below: Log) -> None:
-        self._below = below
-
-    async def prepare(self, topics: Sequence[Topic] = ALL) -> None:
-        await self._below.prepare(topics)
-
-    async def writer(self, name: str | None = None) -> Writer:
-        writer = await self._below.writer(name)
+    async def writer(self, name: str | None = None, patience: timedelta | None = None) -> Writer:
+        writer = await super().writer(name, patience)
         return writer if name is None else DoomedWriter(writer)
-
-    async def member(self, group: str, topics: Sequence[Topic], start: Start, name: str) -> Member:
-        return await self._below.member(group, topics, start, name)
-
-    async def cursor(self, topics: Sequence[Topic], start: Start | datetime) -> Cursor:
-        return await self._below.cursor(topics, start)
-
-    async def close(self) -> None:
-        await self._below.close()
 
 
 class DoomedRuntime(process.Runtime):

@@ -6,21 +6,24 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 import redis.asyncio
 
 from controller.core.failover import Failover
-from controller.core.journal import EMPTY, Entry, Journal, fold
+from controller.core.journal import Entry, Journal
 from redis_agent import topics
+from redis_agent.clock import instant
 from redis_agent.errors import LogUnavailable
 from redis_agent.fleet import Fleet
 from redis_agent.fleet_file import load
 from redis_agent.log.opening import log_of
+from redis_agent.model import FailoverEvent, FailoverId
 from redis_agent.rpc.channel import answer, channel, metadata
 from redis_agent.rpc.plain import plain
 from redis_agent.testing import contents
@@ -34,6 +37,19 @@ from tests.e2e.vantages import watch
 QUICK = {"ttl": 1, "interval": 0.25, "confirm": 0.5, "cooldown": 0.0, "prometheus": False}
 
 
+class ToldJournal(Journal):
+    """With every event of every failover."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: dict[FailoverId, tuple[FailoverEvent, ...]] = {}
+
+    def tell(self, event: FailoverEvent) -> None:
+        """One more."""
+        self.note(Entry(event, instant()))
+        self.events[event.failover] = (*self.events.get(event.failover, ()), event)
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """The world, its configuration as the controller has it, and the processes that were started."""
@@ -44,9 +60,9 @@ class Scene:
     processes: dict[str, Process]
     controller: "pb_grpc.FailoverServiceAsyncStub"
 
-    def start(self, name: str, *command: str) -> Process:
-        """Run Python with that command line, as a child of that name."""
-        started = self.processes[name] = Process(command, self.world.directory / f"{name}.log")
+    def start(self, name: str, *command: str, variables: Mapping[str, str] = MappingProxyType({})) -> Process:
+        """Run Python with that command line and these variables of the environment, as a child of that name."""
+        started = self.processes[name] = Process(command, self.world.directory / f"{name}.log", variables)
         return started
 
     def start_controller(self, name: str = "controller", configuration: Path | None = None) -> Process:
@@ -104,7 +120,7 @@ class Scene:
 
     async def all_up(self) -> None:
         """Wait until three vantages see both sites up and the client writes."""
-        await eventually(self.status, _all_up)
+        await eventually(self.status, all_counted_up)
         before = len(self.world.client.log.acks)
 
         async def writes() -> int:
@@ -112,16 +128,14 @@ class Scene:
 
         await eventually(writes, lambda acks: acks > before)
 
-    async def journal(self) -> Journal:
-        """As it stands on the log."""
+    async def journal(self) -> ToldJournal:
+        """As it stands on the log; empty while nobody made the topic yet."""
         log = log_of(self.fleet.log)
+        journal = ToldJournal()
         try:
-            journal = EMPTY
-            for record in await contents(log, topics.FAILOVERS):
-                journal = fold(journal, Entry(decode_failover_event(record.value), ""))
-        except LogUnavailable:
-            return EMPTY  # nobody made the topic yet
-        else:
+            with suppress(LogUnavailable):
+                for record in await contents(log, topics.FAILOVERS):
+                    journal.tell(decode_failover_event(record.value))
             return journal
         finally:
             await log.close()
@@ -192,7 +206,8 @@ class Scene:
         assert self.record == f"{EAST}.{ZONE}"
 
 
-def _all_up(status: Mapping[str, Any]) -> bool:
+def all_counted_up(status: Mapping[str, Any]) -> bool:
+    """Whether three vantages' votes count, for each site, and say UP."""
     sites = status["sites"]
     return bool(status["active_datacenter"]) and all(
         site["health"] == "up" and [vote["counted"] for vote in site["votes"]] == ["up"] * 3 for site in sites

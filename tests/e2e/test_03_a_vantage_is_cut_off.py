@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from controller.core.journal import Journal
 from redis_agent.model import EventKind, FailoverEvent
 from simulator.proxy import LinkMode
 from simulator.world import CONTROLLER, EAST, REPLICATION, SITES, VANTAGES, WEST
 from tests.e2e.child import eventually
-from tests.e2e.scene import Scene, play, votes_on
+from tests.e2e.scene import Scene, ToldJournal, play, votes_on
 
 QUIET_SECONDS = 3.0
 """Six times the confirm time."""
@@ -159,7 +158,7 @@ def test_a_site_that_its_replica_still_hears_is_not_left_and_the_refusal_ends_wh
 
         for vantage in VANTAGES:
             await scene.world.links[(vantage, EAST)].set_mode(LinkMode.OPEN)
-        ended: Journal = await eventually(scene.journal, lambda journal: not journal.blocked)
+        ended: ToldJournal = await eventually(scene.journal, lambda journal: not journal.blocked)
         kinds = [each.kind for each in ended.events[event.failover]]
         assert kinds[-1] is EventKind.ENDED
         assert kinds.count(EventKind.ENDED) == 1

@@ -1,16 +1,20 @@
 """Story 4: what the controller may do by itself: observing, asking for approval, paused; and what it does afterwards."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from controller.core.journal import Journal
-from redis_agent.model import EventKind, FailoverId, Stage
+from redis_agent.log import Outgoing
+from redis_agent.log.opening import log_of
+from redis_agent.model import ControlRecord, EventKind, FailoverId, Origin, Pause, Stage
+from redis_agent.topics import CONTROL
+from redis_agent.wire import control_to
 from simulator.proxy import LinkMode
 from simulator.world import EAST, WEST
 from tests.e2e.child import eventually
-from tests.e2e.scene import Scene, play
+from tests.e2e.scene import Scene, ToldJournal, play
 
 DONE, REFUSED = 0, 3
 
@@ -94,8 +98,9 @@ def test_what_needs_approval_is_withdrawn_when_the_site_is_up_again_and_may_be_a
         scene.not_moved()
 
         await scene.world.lose(EAST)
-        again = await eventually(scene.journal, lambda found: len(found.failovers) == 2)
-        assert {failover.stage for failover in again.failovers.values()} == {Stage.ABORTED, Stage.AWAITING_APPROVAL}
+        again = await eventually(scene.journal, lambda found: len(found.events) == 2)
+        assert [failover.stage for failover in again.failovers.values()] == [Stage.AWAITING_APPROVAL]
+        assert {events[-1].stage for events in again.events.values()} == {Stage.ABORTED, Stage.AWAITING_APPROVAL}
 
     # The cooldown is long: it is for what moved something.
     play(story, tmp_path, mode="approve", cooldown=3600.0)
@@ -179,10 +184,78 @@ def test_paused_beforehand_nothing_is_decided(tmp_path: Path) -> None:
     play(story, tmp_path, collectors=False)
 
 
+def test_paused_from_one_machine_the_controller_of_another_is_paused_and_so_is_its_successor(tmp_path: Path) -> None:
+    """The switch of the log, for a controller that has a directory of its own."""
+
+    async def story(scene: Scene) -> None:
+        elsewhere = scene.variant("elsewhere", failover={"pause_dir": str(tmp_path / "elsewhere")})
+        first = scene.start_controller("controller", elsewhere)
+        await scene.all_up()
+        code, _, err = await scene.cli("pause", "--reason", "maintenance")
+        assert code == DONE, err
+        await eventually(scene.status, lambda status: status["pause_reason"] == "maintenance")
+        assert not list((tmp_path / "elsewhere").iterdir())
+        first.kill()
+        scene.start_controller("successor", elsewhere)
+        await scene.ready("successor")
+        await scene.world.lose(EAST)
+        journal = await eventually(scene.journal, lambda found: bool(found.blocked))
+        assert "paused: maintenance" in next(iter(journal.blocked.values())).reason
+        assert not journal.failovers
+        scene.not_moved()
+        code, _, err = await scene.cli("resume")
+        assert code == DONE, err
+        assert (await scene.ended()).stage is Stage.DONE
+        scene.moved_once()
+
+    play(story, tmp_path, collectors=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "schema", "pauses"),
+    [("pause/@fleet", "redis_agent.v2.ControlRecord", True), ("leader/orders", CONTROL.schema, False)],
+    ids=["a switch of a newer version", "a key of a newer version"],
+)
+def test_what_a_newer_version_wrote_to_control_is_told_and_a_switch_of_it_pauses(
+    key: str, schema: str, pauses: bool, tmp_path: Path
+) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start_controller()
+        await scene.all_up()
+        log = log_of(scene.fleet.log)
+        value = control_to(ControlRecord(Origin("newer", 1), datetime.now(UTC), "kim", Pause(paused=False, reason="")))
+        headers = (("schema", schema.encode()),)
+        await (await log.writer()).append([Outgoing(CONTROL, key, value.SerializeToString(), headers)])
+
+        async def told() -> str:
+            return (await scene.cli("status"))[1]
+
+        says = schema if pauses else f"'{key}' is none of this version's"
+        await eventually(told, lambda text: "error: control" in text and says in text)
+        status = await scene.status()
+        assert status["paused"] is pauses
+        assert ("can't be read" in (status["pause_reason"] or "")) is pauses
+        await log.close()
+        if pauses:
+            await scene.world.lose(EAST)
+            journal = await eventually(scene.journal, lambda found: bool(found.blocked))
+            assert not journal.failovers
+            scene.not_moved()
+            code, _, err = await scene.cli("resume")
+            assert code == DONE, err
+            await eventually(told, lambda text: "error: control" not in text)
+        else:
+            await scene.world.lose(EAST)
+        assert (await scene.ended()).stage is Stage.DONE
+        scene.moved_once()
+
+    play(story, tmp_path, collectors=False)
+
+
 # --- afterwards
 
 
-def late(journal: Journal, failover: FailoverId) -> int:
+def late(journal: ToldJournal, failover: FailoverId) -> int:
     """How often its old site was fenced late."""
     return sum(1 for event in journal.events[failover] if event.kind is EventKind.FENCED_LATE)
 

@@ -5,10 +5,12 @@ They really ask, each through its own links, and write what a collector would. S
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 
 from redis_agent import topics
+from redis_agent.clock import instant, wall
 from redis_agent.errors import LogUnavailable
 from redis_agent.fleet import Fleet
 from redis_agent.log import Outgoing
@@ -17,6 +19,7 @@ from redis_agent.model import (
     Datacenter,
     InstanceId,
     Observation,
+    Observations,
     Origin,
     Reason,
     Replication,
@@ -25,7 +28,7 @@ from redis_agent.model import (
     Vantage,
     Verdict,
 )
-from redis_agent.wire import observation_to
+from redis_agent.wire import observations_to
 from simulator.world import SITES, VANTAGES, World
 
 _INTERVAL_SECONDS = 0.25
@@ -40,27 +43,35 @@ async def watch(world: World, fleet: Fleet) -> None:
         await wait_for(log)
         writer = await log.writer()
         while True:
-            votes = await asyncio.gather(*(_vote(world, v, site, next(numbers)) for v in VANTAGES for site in SITES))
+            began = instant()
+            said = await asyncio.gather(*(_said(world, Vantage(name), next(numbers)) for name in VANTAGES))
+            age = instant() - began
             with suppress(LogUnavailable):
-                await writer.append([_record(vote) for vote in votes])
+                await writer.append([_record(each, age) for each in said])
             await asyncio.sleep(_INTERVAL_SECONDS)
     finally:
         await log.close()
 
 
-async def _vote(world: World, vantage: str, site: str, number: int) -> Observation:
+async def _said(world: World, vantage: Vantage, number: int) -> Observations:
+    origin = Origin(f"test@{vantage}", number)
+    votes = await asyncio.gather(*(_vote(world, vantage, site, origin) for site in SITES))
+    return Observations(vantage, origin, tuple(votes))
+
+
+async def _vote(world: World, vantage: Vantage, site: str, origin: Origin) -> Observation:
     fields: dict[str, str] | None = None
     with suppress(OSError, ValueError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             fields = await _info(*world.endpoint(vantage, site))
     return Observation(
         site=SiteId(InstanceId(world.terms.instance), Datacenter(site)),
-        vantage=Vantage(vantage),
-        at=datetime.now(UTC),
+        vantage=vantage,
+        at=wall(),
         verdict=Verdict.UP if fields is not None else Verdict.DOWN,
         reason=Reason.ANSWERED if fields is not None else Reason.TIMEOUT,
         evidence="asked by the test",
-        origin=Origin("vantages", number),
+        origin=origin,
         role=_role(fields),
         replication=_replication(fields),
     )
@@ -89,6 +100,6 @@ def _replication(fields: dict[str, str] | None) -> Replication | None:
     return Replication(link_up, int(fields.get(since, "-1")), int(fields["slave_repl_offset"]))
 
 
-def _record(vote: Observation) -> Outgoing:
-    key = f"{vote.site}@{vote.vantage}"
-    return Outgoing(topics.OBSERVATIONS, key, observation_to(vote).SerializeToString(), spread=vote.site.instance)
+def _record(said: Observations, age: timedelta) -> Outgoing:
+    aged = replace(said, observations=tuple(replace(each, age=age) for each in said.observations))
+    return Outgoing(topics.OBSERVATIONS, said.vantage, observations_to(aged).SerializeToString())
