@@ -18,6 +18,8 @@ def main() -> None:
     """Run them one after the other."""
     _run("polling")
     _run("demo")
+    _run("log_bytes")
+    _run("controller_scale")
     with tempfile.TemporaryDirectory() as scratch, KafkaCluster(Path(scratch), jars=ensure_jars()) as kafka:
         _run("log_latency", "--kafka", kafka.bootstrap_servers)
         _run("throughput", "--kafka", kafka.bootstrap_servers)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.figures import RUNS, percentile, shown
-from redis_agent.fleet import EmbeddedLogSection, KafkaLogSection, LogSection
+from redis_agent.fleet_log import EmbeddedLogSection, KafkaLogSection, LogSection
 from redis_agent.log import Outgoing, Start
 from redis_agent.log.opening import log_of
 from redis_agent.topics import Topic, TopicName

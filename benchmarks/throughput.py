@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import RUNS, rss_bytes, shown
-from redis_agent.fleet import EmbeddedLogSection, KafkaLogSection, LogSection
+from redis_agent.fleet_log import EmbeddedLogSection, KafkaLogSection, LogSection
 from redis_agent.log import Log, Outgoing, Writer
 from redis_agent.log.opening import log_of, wait_for
 from redis_agent.samples import METRICS, Kind, encode
@@ -41,12 +41,12 @@ _COUNTED = ("redis_agent_samples_scored_total", "redis_agent_samples_skipped_tot
 class Fleet:
     """A thousand databases' numbers: counters that grow, gauges that wander by a few percent."""
 
-    def __init__(self, sites: int, seed: int = 1) -> None:
+    def __init__(self, sites: int, partitions: int, seed: int = 1) -> None:
         self._dice = np.random.default_rng(seed)
         self._names = [f"db-{number:05}" for number in range(sites)]
         homes: dict[int, list[int]] = {}
         for number, name in enumerate(self._names):
-            homes.setdefault(partition_of(f"{name}/{VANTAGE}", TOPIC.partitions), []).append(number)
+            homes.setdefault(partition_of(name, partitions), []).append(number)
         self._homes = homes
         self._levels = {m.name: self._dice.lognormal(5, 2, sites) for m in METRICS}
         self._counters = {m.name: self._dice.lognormal(9, 2, sites) for m in METRICS if m.kind is Kind.COUNTER}
@@ -70,10 +70,11 @@ class Fleet:
         count = len(members)
         columns: dict[str, list[object]] = {name: list(numbers[members]) for name, numbers in values.items()}
         names: list[object] = [self._names[number] for number in members]
-        columns |= {"at": [at] * count, "instance": names}
+        # The collector's monotonic clock goes as its wall clock does.
+        columns |= {"at": [at] * count, "monotonic_us": [int(at.timestamp() * 1e6)] * count, "instance": names}
         columns |= {name: [VANTAGE] * count for name in ("datacenter", "vantage")}
         columns |= {"run_id": ["a" * 40] * count, "role": ["primary"] * count}
-        return Outgoing(TOPIC, VANTAGE, encode(columns), spread=f"{names[0]}/{VANTAGE}")
+        return Outgoing(TOPIC, VANTAGE, encode(columns), spread=str(names[0]))
 
 
 class Detector:
@@ -166,7 +167,7 @@ async def bench(name: str, section: LogSection, scratch: Path, sites: int, ticks
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "detector", "--config", str(config))
     detector = Detector(process, ports[1])
     try:
-        fleet = Fleet(sites)
+        fleet = Fleet(sites, await log.partitions(TOPIC))
         began = datetime.now(UTC) - timedelta(seconds=(runs + 1) * ticks)
         await _joined(detector, writer, fleet, began)
         print(f"{name}: reading {time.perf_counter() - started:.1f} s after its start", flush=True)
