@@ -26,6 +26,7 @@ from redis_agent.process import Runtime
 logger = logging.getLogger(__name__)
 _STALL_PULSE_SECONDS = 0.05
 _STALL_FROM_SECONDS = 0.005
+_DOWN_IN_A_SPAN = 20
 _STALLS_KEPT = 200
 
 
@@ -199,10 +200,12 @@ class Service:
         return True
 
     def _span(self, observations: tuple[Observation, ...]) -> Span:
-        """One for all that is said at once; what one of a few says stands in it."""
-        attributes: dict[str, str | int] = {
+        """One for all that is said at once; which sites are down stands in it, and what is said of one that is alone."""
+        down = [str(each.site) for each in observations if each.verdict is Verdict.DOWN]
+        attributes: dict[str, str | int | list[str]] = {
             "redis_agent.vantage": self.settings.vantage,
             "redis_agent.observations": len(observations),
+            "redis_agent.down": down[:_DOWN_IN_A_SPAN],
         }
         if len(observations) == 1:
             attributes |= {

@@ -180,21 +180,18 @@ def decision(story: Story) -> ReadableSpan:
 
 
 def first_seen(story: Story) -> dict[str, ReadableSpan]:
-    """By vantage the observation with which its run of DOWN on dc-east began: news, and so said at once and alone."""
+    """By vantage the observation with which it said first that dc-east is down."""
     found: dict[str, ReadableSpan] = {}
     for span in sorted(story.spans.named("observe"), key=lambda span: span.end_time or 0):
-        if of(span, "site") == f"orders/{EAST}":
-            if of(span, "verdict") == "down":
-                found.setdefault(str(of(span, "vantage")), span)
-            else:
-                found.pop(str(of(span, "vantage")), None)
+        if f"orders/{EAST}" in str(of(span, "down")):
+            found.setdefault(str(of(span, "vantage")), span)
     return found
 
 
 def test_the_decision_is_a_child_of_the_observation_that_first_told_the_fault(story: Story) -> None:
     seen = story.spans.parent(decision(story))
     assert seen is not None and seen.name == "observe"
-    assert (of(seen, "site"), of(seen, "verdict")) == (f"orders/{EAST}", "down")
+    assert f"orders/{EAST}" in str(of(seen, "down"))
     # The vantage in the lost datacenter sees nothing any more; it is no witness. Which of two that saw it within the same
     # second came first is for the controller to say: it reckons by its own clock.
     assert seen in [first_seen(story)[vantage] for vantage in ("dc-west", "witness")]
