@@ -7,13 +7,14 @@ An instance is looked at when something about it changed, and once a second as l
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
 
 from controller.application.decisions import Decisions
 from controller.application.driver import Driver
 from controller.application.fleet_state import FleetState
+from controller.application.hearing import Hearing
 from controller.application.orders import Orders
 from controller.application.records import Records
 from controller.application.switch import Switch
@@ -25,34 +26,26 @@ from controller.core.policy import InstanceView, Refusal, Request, candidates, d
 from controller.edges.journal import JournalLog
 from controller.edges.zones import Zones
 from controller.settings import Instance, Settings
-from redis_agent import pause, topics
-from redis_agent.clock import instant, wall
+from redis_agent import pause
+from redis_agent.clock import instant
 from redis_agent.deadletters import DeadLetters
-from redis_agent.errors import LogUnavailable, Malformed
+from redis_agent.errors import LogUnavailable
 from redis_agent.instants import Instant
-from redis_agent.log import Cursor, Delivered, Log, Outgoing, Start, Writer
+from redis_agent.log import Log
 from redis_agent.model import (
     Datacenter,
     EventKind,
-    FindingKind,
     InstanceId,
     Kind,
     Mode,
-    Severity,
     SiteId,
     Stage,
-    Vantage,
 )
 from redis_agent.process import Runtime
 from redis_agent.retries import Once, patiently
-from redis_agent.wire import decode_anomaly, decode_finding, decode_observations
 
 logger = logging.getLogger(__name__)
-_READ_SECONDS = 0.1
-_READ_AT_ONCE = 1000
 _AGAIN = timedelta(seconds=1)
-_RESTATED_WITHIN = timedelta(seconds=10)
-"""How far back a collector may have said in full what it has said to hold since (`collector.core.statements`)."""
 Work = Coroutine[None, None, None]
 
 
@@ -64,18 +57,18 @@ class Service:
         self._runtime = runtime
         self._zones = Zones(settings.zones)
         self._look_at: set[InstanceId] = set(settings.instances)
-        self._dead = DeadLetters(runtime.telemetry, runtime.findings)
-        self._journal = JournalLog(runtime.telemetry, runtime.origins.next, self._dead, self._look_at.add)
+        dead = DeadLetters(runtime.telemetry, runtime.findings)
+        self._journal = JournalLog(runtime.telemetry, runtime.origins.next, dead, self._look_at.add)
         registry = runtime.telemetry.registry
         self._records = Records(settings.instances, self._zones)
-        self._switch = Switch(settings.pause_dir, runtime.origins, frozenset(settings.instances))
-        self._state = FleetState(settings, self._journal, self._records, self._switch, registry)
+        switch = Switch(settings.pause_dir, runtime.origins, frozenset(settings.instances))
+        self._state = FleetState(settings, self._journal, self._records, switch, registry)
         self._vantages = VantageWatch(self._state.votes, runtime.findings)
+        self._hearing = Hearing(self._state, self._vantages, dead, runtime.findings)
         self._driver = Driver(self._journal, self._state, self._zones, registry)
         self._decisions = Decisions(self._journal, self._state)
         self._tasks = InstanceTasks()
         self.orders = Orders(self._state, self._decisions, self._driver, self._tasks)
-        self._letters: list[Outgoing] = []  # to dead-letter, once the log takes them
         self._restless: set[InstanceId] = set()
         self._again_at = instant()
         self._fenced_since: dict[SiteId, Instant] = {}
@@ -90,93 +83,32 @@ class Service:
             )
         async with self._runtime.log() as log:
             try:
-                votes, control, writer = await self._opened(log)
-                self._switch.use(writer)
+                await self._open(log)
                 async with self._tasks, asyncio.TaskGroup() as group:
                     group.create_task(self._records.keep())
-                    group.create_task(self._follow(control, writer))
+                    group.create_task(self._hearing.follow())
                     await self._runtime.ready()
-                    await self._watch(votes, writer)
+                    await self._watch()
             finally:
                 await self._zones.close()
 
-    async def _opened(self, log: Log) -> tuple[Cursor, Cursor, Writer]:
+    async def _open(self, log: Log) -> None:
         async for attempt in patiently("waiting for the journal", LogUnavailable, longest_seconds=1.0):
             with attempt:
                 await self._journal.open(log)
-                writer = await log.writer()
-                control = await log.cursor([topics.CONTROL, topics.FINDINGS], Start.BEGINNING)
-                while not control.caught_up:
-                    await self._take_in(await control.read(_READ_AT_ONCE, _READ_SECONDS), self._note_control, writer)
-                self._switch.opened = True
-                since = self.settings.vote_max_age + _RESTATED_WITHIN
-                return await log.cursor([topics.OBSERVATIONS, topics.ANOMALIES], since), control, writer
-        raise AssertionError("attempts end with a return")
+                await self._hearing.open(log)
 
-    # --- what is heard
-
-    async def _watch(self, cursor: Cursor, writer: Writer) -> None:
+    async def _watch(self) -> None:
         tell = Once()
         while True:
             try:
-                await self._take_in(await cursor.read(_READ_AT_ONCE, _READ_SECONDS), self._note, writer)
+                await self._hearing.votes()
                 tell("")
             except LogUnavailable as fault:
                 # Votes age meanwhile, and stale votes decide nothing.
                 tell(f"the log is away: {fault}")
                 await asyncio.sleep(0.5)
             self._step(instant())
-
-    async def _take_in(self, records: Sequence[Delivered], note: Callable[[Delivered], None], writer: Writer) -> None:
-        """Each record; what can't be read goes to dead-letter, at last. Raises LogUnavailable."""
-        for record in records:
-            try:
-                note(record)
-            except Malformed as fault:
-                self._letters.append(self._dead.letter(record, str(fault)))
-        if letters := list(self._letters):
-            await writer.append(letters)
-            del self._letters[: len(letters)]
-
-    def _note(self, record: Delivered) -> None:
-        """Take one record in. Raises Malformed."""
-        if record.topic == topics.ANOMALIES.name:
-            self._state.note_anomaly(decode_anomaly(record.value))
-            return
-        try:
-            said = decode_observations(record.value)
-        except Malformed:
-            self._state.votes.note_unreadable(Vantage(record.key))
-            raise
-        self._state.votes.note(said, instant(), record.unread, record.header("traceparent") or "")
-        if record.unread is not None:
-            self._vantages.note(said, record.unread, wall())
-
-    async def _follow(self, cursor: Cursor, writer: Writer) -> None:
-        """The switch, and what everybody finds."""
-        async for attempt in patiently("control can't be read now", LogUnavailable, longest_seconds=1.0):
-            with attempt:
-                while True:
-                    await self._take_in(await cursor.read(_READ_AT_ONCE, 1.0), self._note_control, writer)
-
-    def _note_control(self, record: Delivered) -> None:
-        """Raises Malformed for a finding; what can't be read of control is told."""
-        if record.topic == topics.FINDINGS.name:
-            self._state.findings.note(decode_finding(record.value), instant())
-            return
-        self._switch.note(record)
-        unreadable = self._switch.control.unreadable
-        if not unreadable:
-            self._runtime.findings.close(FindingKind.CONTROL_UNREADABLE, topics.FLEET)
-            return
-        told = "; ".join(unreadable.values())
-        self._runtime.findings.open(
-            FindingKind.CONTROL_UNREADABLE,
-            topics.FLEET,
-            Severity.ERROR,
-            f"{told}. Nothing of it is guessed, and a switch counts as set",
-            command="update this service, or write the key anew: redis-agent pause, redis-agent resume",
-        )
 
     # --- what is to be done
 

@@ -31,3 +31,8 @@ def wall_of(moment: Instant) -> datetime:
 def boot_microseconds() -> int:
     """The monotonic clock as whole microseconds: the same for every process of this machine, anew at each of its starts."""
     return time.clock_gettime_ns(_CLOCK) // 1000
+
+
+def boot_seconds() -> float:
+    """The same in seconds."""
+    return time.clock_gettime(_CLOCK)

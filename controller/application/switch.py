@@ -28,8 +28,8 @@ class Switch:
         self._writer: Writer | None = None
 
     def use(self, writer: Writer) -> None:
-        """Write with this writer from now on."""
-        self._writer = writer
+        """The control topic was read to its end; write with this writer from now on."""
+        self._writer, self.opened = writer, True
 
     def note(self, record: Delivered) -> None:
         """Take a record of the control topic in."""

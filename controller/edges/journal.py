@@ -55,6 +55,8 @@ class JournalLog:
 
     async def open(self, log: Log) -> None:
         """Fence earlier controllers, then read everything back. The order matters: nothing is written behind our back."""
+        if self._writer is not None:
+            await self._writer.close()  # an attempt before this one opened it and got no further
         self._writer, self._log = await log.writer(WRITER), log
         journal = Journal()
         # By the log's own time, so that a cooldown goes on where it was, whatever the wall clock says now.

@@ -3,19 +3,17 @@
 import heapq
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from controller.core.failover import Failover
 from controller.core.journal import Entry, Journal
-from controller.core.policy import Go, InstanceView, Order, Refusal
-from controller.edges.journal import JournalLog
-from controller.settings import Instance, Settings
+from controller.core.policy import InstanceView, Order, Refusal
+from controller.edges.application import Orders
+from controller.settings import Instance
 from redis_agent.clock import instant
 from redis_agent.errors import AgentError, NotFound
-from redis_agent.findings import OpenFindings
-from redis_agent.instants import Instant
 from redis_agent.model import Datacenter, FailoverId, InstanceId, Kind, SiteId
 from redis_agent.rpc.channel import abort
 from redis_agent.v1 import failover_pb2, observation_pb2
@@ -36,66 +34,6 @@ NAME = "redis_agent.v1.FailoverService"
 Context = grpc.aio.ServicerContext[Any, Any]
 _LISTED = 50
 _LISTED_AT_MOST = 500
-
-
-class Switch(Protocol):
-    """What the servicer needs of the kill switch."""
-
-    async def pause(self, instance: InstanceId | None, why: str, actor: str) -> str:
-        """Set it; where it is set, in words. Raises NotFound, Refused."""
-
-    async def resume(self, instance: InstanceId | None, actor: str) -> None:
-        """Release it. Raises NotFound, Refused, Unreachable."""
-
-
-class State(Protocol):
-    """What the servicer needs of the fleet's state."""
-
-    @property
-    def settings(self) -> Settings:
-        """What is configured."""
-
-    @property
-    def journal(self) -> JournalLog:
-        """The journal."""
-
-    @property
-    def switch(self) -> Switch:
-        """The kill switch."""
-
-    @property
-    def findings(self) -> OpenFindings:
-        """What everybody finds."""
-
-    @property
-    def refusals(self) -> dict[InstanceId, tuple[str, ...]]:
-        """Why traffic stays, while a site is down."""
-
-    def changed_at(self, site: SiteId) -> datetime:
-        """Since when a site's health is as it is, for people."""
-
-    def view(self, instance: Instance, now: Instant, apart_from: FailoverId | None = None) -> InstanceView:
-        """The instance as it stands."""
-
-
-class Orders(Protocol):
-    """What the servicer needs of the application: all of it that changes something."""
-
-    @property
-    def state(self) -> State:
-        """The fleet's state."""
-
-    def instance(self, instance_id: str) -> Instance:
-        """The instance of that id. Raises NotFound."""
-
-    async def plan(self, instance: Instance, target: Datacenter, kind: Kind | None) -> Go | Refusal:
-        """What a failover ordered now would do. Raises NotFound."""
-
-    async def begin(self, instance: Instance, order: Order) -> FailoverId:
-        """Begin a failover. Raises Refused, NotFound, Transient."""
-
-    async def approve(self, failover_id: FailoverId, actor: str, comment: str) -> None:
-        """Let a waiting failover go on. Raises NotFound, Refused."""
 
 
 class Servicer(pb_grpc.FailoverServiceServicer):

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from redis_agent.clock import boot_seconds
 from redis_agent.log import Cursor, Delivered, Log, Member, Outgoing, Start, Writer
 from redis_agent.log.balance import Slot
 from redis_agent.log.embedded_member import EmbeddedMember, Membership
 from redis_agent.log.log_time import from_microseconds
 from redis_agent.log.retention import Retention, Sweeper
-from redis_agent.log.store import Store, monotonic
+from redis_agent.log.store import Store
 from redis_agent.log.waiting import Waiting
 from redis_agent.topics import ALL, Topic
 from redis_agent.worker_thread import WorkerThread
@@ -176,7 +177,9 @@ class EmbeddedCursor(Cursor):
 
     def _read(self, limit: int, timeout: float) -> list[Delivered]:
         self._before = dict(self._positions)
-        found = self._waiting.records(lambda: self._store.fetch(self._positions, limit), limit, monotonic() + timeout)
+        found = self._waiting.records(
+            lambda: self._store.fetch(self._positions, limit), limit, boot_seconds() + timeout
+        )
         if len(found) < limit:
             self._behind = False  # also when retention took the last ones before they were read
         return found

@@ -8,10 +8,11 @@ and swap: a member that was silent for too long and comes back can no longer com
 import sqlite3
 from collections.abc import Sequence
 
+from redis_agent.clock import boot_seconds
 from redis_agent.errors import LogUnavailable, Rebalanced
 from redis_agent.log import Delivered, Member, Outgoing, Start
 from redis_agent.log.balance import Slot, hand_over, share
-from redis_agent.log.store import Store, check_writer, is_writer, monotonic
+from redis_agent.log.store import Store, check_writer, is_writer
 from redis_agent.log.waiting import Waiting
 from redis_agent.topics import Topic, TopicName
 from redis_agent.worker_thread import WorkerThread
@@ -56,14 +57,14 @@ class Membership:
     def read(self, limit: int, timeout: float) -> list[Delivered]:
         """As `Member.read`."""
         self._before = dict(self._positions)
-        deadline = monotonic() + timeout
+        deadline = boot_seconds() + timeout
         while True:
             found = self.waiting.records(lambda: self._fetch(limit), limit, min(deadline, self._beat_due))
-            if found or monotonic() >= deadline or self.waiting.stopped:
+            if found or boot_seconds() >= deadline or self.waiting.stopped:
                 return found
 
     def _fetch(self, limit: int) -> list[Delivered]:
-        if monotonic() >= self._beat_due or self._view() != self._seen:
+        if boot_seconds() >= self._beat_due or self._view() != self._seen:
             self._beat()
         return self.store.fetch(self._positions, limit)
 
@@ -81,7 +82,7 @@ class Membership:
 
     def _beat(self) -> None:
         """Say that this member lives, drop the ones that don't, let go of what others shall have, take what is free."""
-        now = monotonic()
+        now = boot_seconds()
         with self.store.transaction() as db:
             check_writer(db, (self._name, self._epoch))
             self._sign(db, now)

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from redis_agent.clock import boot_seconds
 from redis_agent.errors import ConfigurationError, LogUnavailable
 from redis_agent.log import Outgoing
 from redis_agent.log.balance import Slot
@@ -29,27 +30,42 @@ PARTITIONS = 24
 
 
 class BrokerTime:
-    """The brokers' clocks, as what they appended tells: never later than they are. For any thread."""
+    """The brokers' clocks, as the times that they gave to records tell. For any thread.
+
+    What they append for us now tells it, and corrects what was believed before. Else the latest record that was met does: it is
+    no later than their clocks were, so it may be behind them, and is ahead only where one of them was set back since.
+    """
 
     def __init__(self) -> None:
-        self._known: tuple[float, float] | None = None  # seconds since 1970, and when that was heard on `monotonic`
+        self._known: tuple[float, float] | None = None  # seconds since 1970, and when that was so by `boot_seconds`
 
     def note(self, message: Message) -> None:
         """A message that was appended lately, or long ago."""
-        kind, milliseconds = message.timestamp()
-        if kind == TIMESTAMP_LOG_APPEND_TIME:
-            self.heard(milliseconds / 1000)
+        at = _appended_at(message)
+        if at is not None:
+            self.heard(at)
+
+    def note_own(self, message: Message) -> None:
+        """A message of ours that was appended just now."""
+        at = _appended_at(message)
+        if at is not None:
+            self._known = at, boot_seconds()
 
     def heard(self, at: float) -> None:
         """Somebody's clock was there."""
         known = self.now()
         if known is None or at > known:
-            self._known = at, time.monotonic()
+            self._known = at, boot_seconds()
 
     def now(self) -> float | None:
         """Seconds since 1970; None when nothing was heard."""
         known = self._known
-        return None if known is None else known[0] + time.monotonic() - known[1]
+        return None if known is None else known[0] + boot_seconds() - known[1]
+
+
+def _appended_at(message: Message) -> float | None:
+    kind, milliseconds = message.timestamp()
+    return milliseconds / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
 
 
 class Partitions:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from redis_agent.clock import boot_microseconds
+from redis_agent.clock import boot_seconds
 from redis_agent.log import Delivered, Start
 from redis_agent.log.balance import Slot
 from redis_agent.log.kafka_client import attempt, attempt_patiently, delivered, place, translate
@@ -28,12 +28,12 @@ class Reader:
     def __init__(self, consumer: Consumer, topic: str, patience_seconds: float, broker_time: BrokerTime) -> None:
         self.consumer = consumer
         self._time = broker_time
-        self._at_end: dict[Slot, float] = {}  # when a partition's end was last seen, by `_seconds`
+        self._at_end: dict[Slot, float] = {}  # when a partition's end was last seen, by `boot_seconds`
         self._topic = topic
         self._patience = patience_seconds
         self._heard = time.monotonic()
         self._first: Message | None = None
-        self._looked_at = self._queued_from = _seconds()
+        self._looked_at = self._queued_from = boot_seconds()
         self.behind: dict[Slot, int] = {}
         """Partitions that weren't read to the end that they had when the reader was placed, and that end."""
 
@@ -47,7 +47,7 @@ class Reader:
         while True:
             left = max(0.0, deadline - time.monotonic())
             # What is fetched now was queued since the last look, an end that is told among it may be as old as that.
-            self._queued_from, self._looked_at = self._looked_at, _seconds()
+            self._queued_from, self._looked_at = self._looked_at, boot_seconds()
             found = self._records(self._batch(limit, min(left, _SLICE_SECONDS)))
             if found or left == 0.0 or (behind and not self.behind):
                 return found
@@ -83,7 +83,7 @@ class Reader:
             del self.behind[slot]
         if (at_end := self._at_end.get(slot)) is None:
             return record
-        return replace(record, unread=timedelta(seconds=_seconds() - at_end))
+        return replace(record, unread=timedelta(seconds=boot_seconds() - at_end))
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -123,8 +123,3 @@ class Reader:
             if partition.offset < high:
                 self.behind[slot] = high
         self.consumer.assign(partitions)
-
-
-def _seconds() -> float:
-    """The monotonic clock, which goes on while the machine sleeps."""
-    return boot_microseconds() / 1e6

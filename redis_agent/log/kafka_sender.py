@@ -123,7 +123,7 @@ class Sender:
         if error is not None:
             self._failed.append(error)
         else:
-            self._partitions.time.note(message)
+            self._partitions.time.note_own(message)
 
     def _flush(self) -> None:
         left = self._producer.flush(

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from redis_agent.clock import boot_seconds
 from redis_agent.errors import LogUnavailable
-from redis_agent.log.store import Store, monotonic
+from redis_agent.log.store import Store
 from redis_agent.topics import METRICS, OBSERVATIONS, Topic
 
 logger = logging.getLogger(__name__)
@@ -40,16 +41,16 @@ class Sweeper:
         self._store = store
         self._retention = retention
         self._active = False
-        self._look_at = monotonic() + EVERY.total_seconds()
+        self._look_at = boot_seconds() + EVERY.total_seconds()
         self._told = False
 
     def step(self) -> None:
         """One step, if it is time and nobody else sweeps. What goes wrong is the next one's."""
-        if not self._active and monotonic() < self._look_at:
+        if not self._active and boot_seconds() < self._look_at:
             return
         try:
             if not self._active:
-                self._look_at = monotonic() + EVERY.total_seconds()
+                self._look_at = boot_seconds() + EVERY.total_seconds()
                 self._active = self._claimed()
             if self._active:
                 self._active = self.sweep() > 0
@@ -117,10 +118,10 @@ class Sweeper:
     def _remove(self, old: Sequence[_Old]) -> int:
         """As many of these as fit into the time for which the lock may be held."""
         with self._store.transaction() as db:
-            until = monotonic() + LOCKED_AT_MOST_SECONDS
+            until = boot_seconds() + LOCKED_AT_MOST_SECONDS
             for gone, each in enumerate(old, 1):
                 _delete(db, *each)
-                if monotonic() >= until:
+                if boot_seconds() >= until:
                     return gone
         return len(old)
 

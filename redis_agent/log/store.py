@@ -198,11 +198,6 @@ def check_writer(db: sqlite3.Connection, writer: tuple[str, int] | None) -> None
         raise Fenced(f"writer {writer[0]!r} was taken over by a newer process; this one must not write again")
 
 
-def monotonic() -> float:
-    """Seconds on the clock that all processes of this machine share since its start, which goes on while it sleeps."""
-    return boot_microseconds() / 1e6
-
-
 def _measure(record: Outgoing) -> None:
     if len(record.value) > MAX_RECORD_BYTES:
         raise RecordTooLarge(

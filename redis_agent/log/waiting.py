@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 from threading import Event
 
+from redis_agent.clock import boot_seconds
 from redis_agent.log import Delivered
-from redis_agent.log.store import Store, monotonic
+from redis_agent.log.store import Store
 
 _PAUSE_SECONDS = 0.005
 
@@ -37,9 +38,9 @@ class Waiting:
         self._stop.clear()
 
     def records(self, fetch: Callable[[], list[Delivered]], limit: int, deadline: float) -> list[Delivered]:
-        """Fetch, and while that gives nothing, again after each commit of others, until `deadline` on `monotonic`."""
+        """Fetch, and while that gives nothing, again after each commit of others, until `deadline` on `boot_seconds`."""
         while True:
-            seen, asked_at = self._store.version(), monotonic()
+            seen, asked_at = self._store.version(), boot_seconds()
             found = fetch()
             if found:
                 told = self._unread(found, asked_at)
@@ -48,10 +49,10 @@ class Waiting:
                 return told
             self._at_end = asked_at
             while self._store.version() == seen:
-                self._at_end = monotonic()
+                self._at_end = boot_seconds()
                 if self._at_end >= deadline or self._stop.wait(_PAUSE_SECONDS):
                     return []
-            if monotonic() >= deadline:
+            if boot_seconds() >= deadline:
                 return []
 
     def _unread(self, found: list[Delivered], asked_at: float) -> list[Delivered]:

@@ -198,7 +198,6 @@ async def play(directory: Path, falters: Falters = lambda _: Fault.NONE) -> Asyn
         tracing = telemetry.build("controller", TelemetrySection())
         journal = journal_of(tracing)
         switch = Switch(settings.pause_dir, Origins("controller"), frozenset(settings.instances))
-        switch.opened = True
         zones = Zones(settings.zones)
         state = FleetState(settings, journal, Records(settings.instances, zones), switch, tracing.registry)
         decisions = Decisions(journal, state)
