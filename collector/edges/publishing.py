@@ -75,7 +75,7 @@ class Publishing:
         self._held.append(Outgoing(topics.METRICS, self._vantage, samples.encode(columns), headers, spread=instance))
 
     async def write(self) -> None:
-        """Write the samples that are held. Those that the log may have taken are not written again."""
+        """Write the samples that are held. What a log that went away may have taken is written again when it is back."""
         if not self._held or self._writing is not None:
             return
         batch, self._held = self._held, []

@@ -189,7 +189,7 @@ def pause(
 
 
 def resume(instance: InstanceOption = None, config: ConfigOption = None) -> None:
-    """Release the kill switch, here and in the log. When the log doesn't answer, what is set there holds on."""
+    """Release the kill switch, here and in the log. When the log doesn't answer, what is set there may hold on."""
     fleet = _fleet(config, instance)
     directory = fleet.failover.pause_dir
     try:
