@@ -20,6 +20,7 @@ body:not(.body--dark){background:#f6f7f9}
 .q-card{gap:.5rem}
 .q-card.running{border-left:4px solid var(--q-primary)}
 .rows{display:grid;grid-template-columns:auto auto 1fr;column-gap:.6rem;row-gap:.3rem;align-items:baseline;width:100%}
+.q-icon{overflow:hidden}
 .rows .q-icon{align-self:start;margin-top:.18em}
 .rows .q-badge{justify-content:center}
 .steps{display:grid;grid-template-columns:repeat(2,1fr);gap:.4rem;width:100%}

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, Route, async_playwright, expect
 
 from redis_agent import model as m
 from redis_agent.testing_process import STOPPED_WITHIN_SECONDS
@@ -199,8 +199,19 @@ def test_a_service_that_stands_still_does_not_hold_back_the_others(running: Runn
     with_page(running, check)
 
 
-def test_the_page_fits_a_telephone(running: Running) -> None:
+@pytest.mark.parametrize("fonts", [True, False], ids=["", "before its fonts have come"])
+def test_the_page_fits_a_telephone(running: Running, fonts: bool) -> None:
+    """A sign is a word until its font has come, and mustn't widen the page meanwhile."""
+
     async def check(gateway: Gateway, page: Page) -> None:
+        come = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await come.wait()
+            await route.continue_()
+
+        if not fonts:
+            await page.route("**/*.woff*", late)
         await page.set_viewport_size({"width": 390, "height": 844})
         status = instance(refusals=["the newest failover is 300 s ago; 3600 s are to lie between two"])
         status.failover.CopyFrom(failover(5))
@@ -208,6 +219,7 @@ def test_the_page_fits_a_telephone(running: Running) -> None:
         await log_in(gateway, page)
         await shows(page, "Moving orders from dc-east to dc-west: redirecting")
         assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+        come.set()
 
     with_page(running, check)
 
